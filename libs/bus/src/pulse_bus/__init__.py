@@ -1,0 +1,1 @@
+"""JetStream: connection, provisioning, atomic-batch publisher, pull loop, siding, reaper."""

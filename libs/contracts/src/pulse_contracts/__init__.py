@@ -1,0 +1,1 @@
+"""Names, subjects, envelopes and outcomes that the services agree on."""

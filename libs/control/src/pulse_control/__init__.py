@@ -1,0 +1,1 @@
+"""The use cases behind the CLI; each takes an actor."""

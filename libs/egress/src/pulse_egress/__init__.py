@@ -1,0 +1,1 @@
+"""Where Pulse may connect to, and the HTTP engine that obeys."""

@@ -1,0 +1,1 @@
+"""Topic filters, payload filters, CEL, and the reference matcher."""

@@ -1,0 +1,1 @@
+"""Settings, lifecycle, health, clock, metrics, tracing and logging."""

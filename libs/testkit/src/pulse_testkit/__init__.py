@@ -1,0 +1,1 @@
+"""Real servers for tests, scriptable receivers, fault tools, the manual clock."""

@@ -1,0 +1,1 @@
+"""Brings matches to their destinations; dead letters for what cannot be delivered."""

@@ -1,0 +1,1 @@
+"""Takes telemetry over HTTP and MQTT; commits it; stores it."""

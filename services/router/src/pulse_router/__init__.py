@@ -1,0 +1,1 @@
+"""Matches each tenant's routes and emits delivery subjects."""
