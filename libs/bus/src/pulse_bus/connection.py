@@ -1,0 +1,181 @@
+"""One connection to NATS, with replies matched on one inbox and nothing lost silently."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from pulse_bus.errors import BusUnavailable
+from pulse_runtime.logging import get_logger
+
+_log = get_logger(__name__)
+
+_RECONNECT_WAIT_S = 0.25
+_PING_INTERVAL_S = 10
+_CONNECT_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusAddress:
+    """Where NATS is, and as whom to log in."""
+
+    url: str
+    user: str
+    password: str
+    service: str
+    """Names the connection and its inbox, ``_INBOX_{service}``, which only this user may read."""
+
+
+class Connection:
+    """A connection that reconnects for ever and fails what waits for an answer when it breaks."""
+
+    def __init__(self, client: Client, service: str) -> None:
+        self._client = client
+        self._prefix = f"_INBOX_{service}.{client.client_id}.{id(self):x}"
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._tokens = itertools.count()
+        self._on_reconnect: list[Callable[[], None]] = []
+        self.service = service
+        self.reconnects = 0
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message, in bytes, that the server takes."""
+        return self._client.max_payload
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call *callback* after each reconnect: what was asked for before is forgotten by the server."""
+        self._on_reconnect.append(callback)
+
+    def expect(self) -> tuple[str, asyncio.Future[Msg]]:
+        """Return a reply subject and the future of the one message that will arrive there.
+
+        The future fails with `BusUnavailable` when the connection breaks. Whoever gives up waiting calls `forget`.
+        """
+        reply = f"{self._prefix}.{next(self._tokens)}"
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[reply] = future
+        return reply, future
+
+    def forget(self, reply: str) -> None:
+        """Stop expecting an answer at *reply*."""
+        if future := self._waiting.pop(reply, None):
+            future.cancel()
+
+    async def publish(
+        self, subject: str, data: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Hand a message to the connection. A return promises nothing: only an answer at *reply* does."""
+        try:
+            await self._client.publish(subject, data, reply=reply, headers=headers)
+        except nats.errors.Error as exc:
+            raise BusUnavailable(f"cannot send to {subject}: {exc!r}") from exc
+
+    async def request(self, subject: str, data: bytes = b"", *, timeout_s: float) -> Msg:
+        """Publish and wait for the answer; raises `BusUnavailable` when there is none in time."""
+        reply, future = self.expect()
+        try:
+            await self.publish(subject, data, reply=reply)
+            return await asyncio.wait_for(future, timeout_s)
+        except TimeoutError as exc:
+            raise BusUnavailable(f"no answer to {subject} within {timeout_s:g} s") from exc
+        finally:
+            self.forget(reply)
+
+    async def subscribe(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+        """Call *callback* for every message on *subject*; it must not block."""
+
+        async def on_message(message: Msg) -> None:
+            callback(message)
+
+        return await self._client.subscribe(subject, cb=on_message)
+
+    def new_inbox(self) -> str:
+        """Return a fresh subject prefix that only this connection's user may read."""
+        return f"{self._prefix}.c{next(self._tokens)}"
+
+    async def start(self) -> None:
+        """Begin to listen for replies."""
+        await self.subscribe(f"{self._prefix}.*", self._answer)
+
+    def _answer(self, message: Msg) -> None:
+        future = self._waiting.pop(message.subject, None)
+        if future and not future.done():
+            future.set_result(message)
+
+    def broke(self) -> None:
+        """Fail everything that waits for an answer over the connection that broke."""
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(BusUnavailable("the connection broke before the answer"))
+                future.exception()  # marked as seen: a forgotten future is no fault
+
+    def restored(self) -> None:
+        """Tell those who asked for something before the break to ask again."""
+        self.reconnects += 1
+        for callback in self._on_reconnect:
+            callback()
+
+
+@asynccontextmanager
+async def connect(address: BusAddress) -> AsyncGenerator[Connection, None]:
+    """Connect, keep connected, and flush at the end; raises `BusUnavailable` if no server answers at first."""
+    holder: list[Connection] = []
+
+    async def on_error(exc: Exception) -> None:
+        # A denied JetStream request looks like a time-out to its caller: the reason comes only here.
+        _log.warning("nats_error_reported", error=str(exc) or repr(exc))
+
+    async def on_disconnect() -> None:
+        for connection in holder:
+            connection.broke()
+
+    async def on_reconnect() -> None:
+        for connection in holder:
+            connection.restored()
+
+    try:
+        client = await nats.connect(
+            address.url,
+            name=f"pulse-{address.service}",
+            user=address.user,
+            password=address.password,
+            inbox_prefix=f"_INBOX_{address.service}",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_WAIT_S,
+            ping_interval=_PING_INTERVAL_S,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            error_cb=on_error,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=on_reconnect,
+        )
+    except (nats.errors.Error, OSError) as exc:
+        raise BusUnavailable(f"cannot connect to NATS at {address.url} as {address.user}: {exc!r}") from exc
+    connection = Connection(client, address.service)
+    holder.append(connection)
+    try:
+        await connection.start()
+        yield connection
+    finally:
+        await asyncio.shield(_close(client))
+
+
+async def _close(client: Client) -> None:
+    try:
+        if client.is_connected:
+            await asyncio.wait_for(client.flush(), 2)
+    except (nats.errors.Error, TimeoutError, OSError) as exc:
+        _log.warning("nats_flush_failed", error=repr(exc))
+    await client.close()

@@ -1,0 +1,191 @@
+"""The pull loop: overlapping pull requests on one inbox, refilled at half, re-armed after every kind of break."""
+
+import asyncio
+import json
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from nats.aio.msg import Msg
+
+from pulse_bus.api import NANOSECONDS
+from pulse_bus.connection import Connection
+from pulse_bus.errors import BusUnavailable
+from pulse_bus.incoming import Incoming, read_delivery
+from pulse_contracts.topology import ACK_WAIT_S
+from pulse_runtime.clock import Clock
+
+_EXPIRES_S: Final = 30.0
+_HEARTBEAT_S: Final = 5.0
+_SILENCE_S: Final = 2.5 * _HEARTBEAT_S
+_TICK_S: Final = 1.0
+_HEARTBEAT_STATUS: Final = "100"
+_GONE_PAUSE_S: Final = 0.5
+
+
+@dataclass(slots=True)
+class _Pull:
+    remaining: int
+    deadline: float
+
+
+class PullConsumer:
+    """Takes messages from a durable consumer, never holding more unread ones than *capacity*.
+
+    Every message taken is held with in-progress signals at a third of ``ack_wait`` until it is settled, however long
+    the work takes; a process that dies stops signalling, and the server delivers to another.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        name: str,
+        *,
+        clock: Clock,
+        capacity: int,
+        ack_wait_s: float = ACK_WAIT_S,
+    ) -> None:
+        self._connection = connection
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
+        self._clock = clock
+        self._capacity = capacity
+        self._ack_wait_s = ack_wait_s
+        self._inbox = connection.new_inbox()
+        self._tokens = count()
+        self._pulls: OrderedDict[str, _Pull] = OrderedDict()
+        self._buffer: deque[Incoming] = deque()
+        self._held: dict[Incoming, float] = {}
+        self._changed = asyncio.Event()
+        self._arrived = asyncio.Event()
+        self._heard_at = clock.monotonic()
+        self._not_before = 0.0
+        self._stopped = False
+        self.name = name
+        self.trouble: str | None = None
+        """Why the server does not serve this consumer, or None."""
+
+    @property
+    def buffered(self) -> int:
+        """Messages that arrived and nobody took yet."""
+        return len(self._buffer)
+
+    def set_capacity(self, capacity: int) -> None:
+        """Change how many messages may wait unread; 0 stops pulling."""
+        if capacity != self._capacity:
+            self._capacity = capacity
+            self._changed.set()
+
+    async def take(self, most: int) -> list[Incoming]:
+        """Wait for messages and return up to *most* of them, at least one."""
+        while not self._buffer:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.take_now(most)
+
+    def take_now(self, most: int) -> list[Incoming]:
+        """Return up to *most* messages that are already here, perhaps none."""
+        taken = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+        self._changed.set()
+        return taken
+
+    async def run(self) -> None:
+        """Keep pull requests open until cancelled, then give back what nobody took."""
+        subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        self._connection.on_reconnect(self._forget_pulls)
+        try:
+            while True:
+                await self._refill()
+                await self._hold()
+                self._changed.clear()
+                try:
+                    await asyncio.wait_for(self._changed.wait(), _TICK_S)
+                except TimeoutError:
+                    continue
+        finally:
+            self._stopped = True
+            await asyncio.shield(self._give_back())
+            if self._connection.is_connected:
+                await subscription.unsubscribe()
+
+    async def _refill(self) -> None:
+        now = self._clock.monotonic()
+        self._drop_dead_pulls(now)
+        wanted = self._capacity - len(self._buffer) - sum(pull.remaining for pull in self._pulls.values())
+        if wanted <= self._capacity // 2 or now < self._not_before or not self._connection.is_connected:
+            return
+        token = str(next(self._tokens))
+        request = {
+            "batch": wanted,
+            "expires": int(_EXPIRES_S * NANOSECONDS),
+            "idle_heartbeat": int(_HEARTBEAT_S * NANOSECONDS),
+        }
+        self._pulls[token] = _Pull(remaining=wanted, deadline=now + _EXPIRES_S + _HEARTBEAT_S)
+        try:
+            await self._connection.publish(self._subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
+        except BusUnavailable:
+            del self._pulls[token]
+
+    def _drop_dead_pulls(self, now: float) -> None:
+        if self._pulls and now - self._heard_at > _SILENCE_S:
+            # No heartbeat: the server forgot the pulls (a leader change, a lost connection not yet noticed).
+            self._pulls.clear()
+            self._heard_at = now
+        for token in [token for token, pull in self._pulls.items() if pull.deadline < now]:
+            del self._pulls[token]
+        if not self._pulls:
+            self._heard_at = now
+
+    def _forget_pulls(self) -> None:
+        self._pulls.clear()
+        self._changed.set()
+
+    async def _hold(self) -> None:
+        """Signal progress for everything held for a third of ``ack_wait`` since the last signal."""
+        now = self._clock.monotonic()
+        due = now - self._ack_wait_s / 3
+        for message in [message for message, signalled in self._held.items() if signalled <= due]:
+            if message in self._held:
+                self._held[message] = now
+                await message.hold()
+
+    def _on_message(self, message: Msg) -> None:
+        self._heard_at = self._clock.monotonic()
+        delivery = read_delivery(message, self._connection, self._settled, self._heard_at)
+        if delivery is None:
+            self._on_status(message)
+            return
+        self.trouble = None
+        self._held[delivery] = self._heard_at
+        self._buffer.append(delivery)
+        self._count_one()
+        self._arrived.set()
+
+    def _count_one(self) -> None:
+        """Charge a delivery to the oldest pull: the server serves them in order."""
+        for token, pull in self._pulls.items():
+            pull.remaining -= 1
+            if pull.remaining <= 0:
+                del self._pulls[token]
+            return
+
+    def _on_status(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status", "503")
+        if status == _HEARTBEAT_STATUS:
+            return
+        self._pulls.pop(message.subject.rpartition(".")[2], None)
+        description = (message.headers or {}).get("Description", "no responders")
+        gone = status == "503" or "Deleted" in description
+        if gone:
+            self.trouble = f"{self.name}: {description.lower()}"
+            self._not_before = self._clock.monotonic() + _GONE_PAUSE_S
+        self._changed.set()
+
+    def _settled(self, message: Incoming) -> None:
+        self._held.pop(message, None)
+
+    async def _give_back(self) -> None:
+        """Nak what nobody took, so that another replica gets it at once and not after ``ack_wait``."""
+        while self._buffer:
+            await self._buffer.popleft().nak()

@@ -1,0 +1,31 @@
+"""What can go wrong on the bus, classified once."""
+
+
+class BusError(Exception):
+    """Anything that the bus could not do."""
+
+
+class BusUnavailable(BusError):
+    """Nobody answered: the outcome is unknown, and the same message ids must be used again."""
+
+
+class ApiError(BusError):
+    """JetStream answered with an error."""
+
+    def __init__(self, operation: str, code: int, err_code: int, description: str) -> None:
+        self.operation = operation
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+        super().__init__(f"{operation}: {description} ({err_code})")
+
+
+class PublishRefused(BusError):
+    """The stream refused a message for good: nothing of it is stored."""
+
+    def __init__(self, stream: str, reason: str, description: str) -> None:
+        self.stream = stream
+        self.reason = reason
+        """``stream_full``, ``subject_full``, ``too_large``, ``backlog`` or ``other``."""
+        self.description = description
+        super().__init__(f"{stream} refused: {description}")

@@ -1,0 +1,79 @@
+"""Messages that a consumer holds, until they are settled."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from nats.aio.msg import Msg
+
+from pulse_bus.api import NANOSECONDS
+from pulse_bus.connection import Connection
+from pulse_bus.errors import BusUnavailable
+
+_V1_TOKENS: Final = 9
+"""``$JS.ACK.{stream}.{consumer}.{delivered}.{stream_seq}.{consumer_seq}.{time}.{pending}``; v2 has two more before."""
+
+
+@dataclass(slots=True, eq=False)
+class Incoming:
+    """One delivery of a message. Settle it exactly once; until then it is held with in-progress signals."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+    stream_seq: int
+    deliveries: int
+    """How often the server has delivered it to this consumer; more than 1 after a crash or a nak."""
+    stored_at_s: float
+    """When the stream stored it, in epoch seconds."""
+    held_since: float
+    _reply: str
+    _connection: Connection
+    _settled: Callable[["Incoming"], None]
+
+    async def ack(self) -> None:
+        """Say that the message is done with. Not durable at once: it may come again after a broker crash."""
+        await self._settle(b"+ACK")
+
+    async def nak(self, delay_s: float = 0.0) -> None:
+        """Give the message back, to be delivered again after *delay_s*."""
+        body = b" " + json.dumps({"delay": int(delay_s * NANOSECONDS)}).encode() if delay_s else b""
+        await self._settle(b"-NAK" + body)
+
+    async def hold(self) -> None:
+        """Tell the server that the work goes on."""
+        await self._send(b"+WPI")
+
+    async def _settle(self, verb: bytes) -> None:
+        self._settled(self)
+        await self._send(verb)
+
+    async def _send(self, verb: bytes) -> None:
+        try:
+            await self._connection.publish(self._reply, verb)
+        except BusUnavailable:
+            # The server delivers the message again: every consumer is idempotent, so nothing is lost by it.
+            return
+
+
+def read_delivery(
+    message: Msg, connection: Connection, settled: Callable[[Incoming], None], now: float
+) -> Incoming | None:
+    """Return the delivery that *message* is, or None for a status message of the server."""
+    if not message.reply.startswith("$JS.ACK."):
+        return None
+    tokens = message.reply.split(".")
+    first = 4 if len(tokens) == _V1_TOKENS else 6
+    return Incoming(
+        subject=message.subject,
+        data=message.data,
+        headers=message.headers or {},
+        deliveries=int(tokens[first]),
+        stream_seq=int(tokens[first + 1]),
+        stored_at_s=int(tokens[first + 3]) / NANOSECONDS,
+        held_since=now,
+        _reply=message.reply,
+        _connection=connection,
+        _settled=settled,
+    )

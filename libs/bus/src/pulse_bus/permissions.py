@@ -1,0 +1,86 @@
+"""What each service may do on NATS: allow-only, one user a service (design §9, ADR 0008).
+
+A subject that is not listed is refused, and the refusal reaches the connection's error callback.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """The subjects that a user may publish and subscribe to."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+
+def _pulls(stream: str, consumer: str) -> tuple[str, ...]:
+    """Pull from, ask about and acknowledge to one durable consumer (both forms of the ack subject)."""
+    return (
+        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+        f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
+        f"$JS.ACK.{stream}.{consumer}.>",
+        f"$JS.ACK.*.*.{stream}.{consumer}.>",
+    )
+
+
+SERVICES: Final[dict[str, Permissions]] = {
+    "ingest": Permissions(
+        publish=(
+            "telemetry.>",
+            "quarantine.>",
+            *_pulls("TELEMETRY", "store"),
+            *_pulls("QUARANTINE", "quarantine-writer"),
+            # the reaper of TELEMETRY
+            "$JS.API.CONSUMER.INFO.TELEMETRY.router",
+            "$JS.API.STREAM.PURGE.TELEMETRY",
+            # delivery_queue_depth
+            "$JS.API.CONSUMER.INFO.DELIVERY.*",
+            "$JS.API.CONSUMER.NAMES.DELIVERY",
+            "$JS.API.STREAM.INFO.SIDING",
+        ),
+        subscribe=("_INBOX_ingest.>",),
+    ),
+    "router": Permissions(
+        publish=("delivery.>", *_pulls("TELEMETRY", "router")),
+        subscribe=("_INBOX_router.>",),
+    ),
+    "delivery": Permissions(
+        publish=(
+            "siding.>",
+            "deadletter.>",
+            "attempt.>",
+            *_pulls("DELIVERY", "*"),
+            *_pulls("SIDING", "*"),
+            *_pulls("DEADLETTER", "dead-letter-writer"),
+            *_pulls("ATTEMPT", "delivery-log-writer"),
+            # turns
+            "$JS.API.CONSUMER.CREATE.SIDING.>",
+            "$JS.API.CONSUMER.DELETE.SIDING.*",
+            "$JS.API.CONSUMER.PAUSE.SIDING.*",
+            "$JS.API.STREAM.INFO.SIDING",
+            "$JS.API.STREAM.MSG.DELETE.SIDING",
+            "$JS.API.DIRECT.GET.SIDING",
+            # the reaper of DELIVERY
+            "$JS.API.STREAM.PURGE.DELIVERY",
+            # destinations of kind nats
+            "export.>",
+        ),
+        subscribe=("_INBOX_delivery.>",),
+    ),
+    "control": Permissions(
+        publish=("$JS.API.>",),
+        subscribe=("_INBOX_control.>",),
+    ),
+}
+"""By service. ``control`` is the operator's: provisioning and the questions of the CLI."""
+
+MQTT_CLIENT: Final[dict[str, Permissions]] = {
+    "ingest-mqtt": Permissions(
+        publish=("$MQTT.>",),
+        subscribe=("tenant.*.device.>", "$MQTT.>"),
+    ),
+    "delivery-mqtt": Permissions(publish=("tenant.>", "$MQTT.>"), subscribe=("$MQTT.>",)),
+}
+"""Users of the MQTT listener that belong to services, in the subject form of their topics."""

@@ -1,0 +1,278 @@
+"""The committer: messages that arrive together are published as one atomic batch (ADR-50) and acknowledged together.
+
+One committer a stream with one batch in flight: while a batch is being fsynced the next one gathers, so batches
+grow with load by themselves, and fsyncs of the same stream never compete (design §4 measured two as worse).
+"""
+
+import asyncio
+import json
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+from uuid import uuid4
+
+from nats.aio.msg import Msg
+
+from pulse_bus.connection import Connection
+from pulse_bus.errors import BusUnavailable, PublishRefused
+from pulse_bus.outgoing import Committed, Outgoing, split_batch
+from pulse_contracts import headers
+from pulse_contracts.topology import MAX_BATCH
+from pulse_runtime.clock import Clock
+from pulse_runtime.metrics import BusMetrics
+
+_DUPLICATE_IN_BATCH: Final = 10201
+_STORE_FAILED: Final = 10077
+_TOO_LARGE: Final = 10054
+_PASSING: Final = frozenset({10176, 10008, 10074, 10118, 10009})
+"""Too many open batches, or no leader or quorum just now: the same messages go again in a new batch."""
+_COMMIT_TIMEOUT_S: Final = 5.0
+_RETRY_PAUSE_S: Final = 0.1
+_RECENT_IDS: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Group:
+    """The messages of one caller, which stay in one batch."""
+
+    messages: Sequence[Outgoing]
+    done: asyncio.Future[list[Committed]]
+
+
+@dataclass(slots=True)
+class _Verdicts:
+    """What became of each message of a batch, by its id."""
+
+    committed: dict[str, Committed] = field(default_factory=dict[str, Committed])
+    failed: dict[str, Exception] = field(default_factory=dict[str, Exception])
+
+
+class _Rejected(Exception):
+    """The server rejected a batch as a whole."""
+
+    def __init__(self, err_code: int, description: str) -> None:
+        self.err_code = err_code
+        self.description = description
+        super().__init__(description)
+
+
+class Publisher:
+    """Commits messages to one stream.
+
+    `publish` returns when the stream has the messages fsynced (``sync_interval: always``), and not before. It raises
+    `PublishRefused` when the stream refuses, `BusUnavailable` when the outcome is unknown after *give_up_s*; in both
+    cases some messages of the call may be stored, and a retry with the same ids is safe within the duplicate window.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        *,
+        clock: Clock,
+        metrics: BusMetrics,
+        linger_s: float = 0.002,
+        give_up_s: float = 8.0,
+        max_pending: int = 20_000,
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._clock = clock
+        self._metrics = metrics
+        self._linger_s = linger_s
+        self._give_up_s = give_up_s
+        self._max_pending = max_pending
+        self._queue: deque[_Group] = deque()
+        self._pending = 0
+        self._arrived = asyncio.Event()
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self._sequence = count(1)
+
+    async def publish(self, *messages: Outgoing) -> list[Committed]:
+        """Commit *messages* (at most 1,000) in one batch; the answers are in their order."""
+        if len(messages) > MAX_BATCH:
+            raise ValueError(f"{len(messages)} messages do not fit one batch of {MAX_BATCH}")
+        if self._pending + len(messages) > self._max_pending:
+            raise PublishRefused(self._stream, "backlog", f"{self._pending} messages already wait to be committed")
+        done: asyncio.Future[list[Committed]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Group(messages=messages, done=done))
+        self._pending += len(messages)
+        self._arrived.set()
+        return await done
+
+    async def run(self) -> None:
+        """Commit batch after batch until cancelled. Callers still waiting then are cancelled too."""
+        try:
+            while True:
+                await self._arrived.wait()
+                if self._linger_s:
+                    await self._clock.sleep(self._linger_s)
+                groups = self._gather()
+                await self._settle(groups)
+        finally:
+            for group in self._queue:
+                group.done.cancel()
+
+    def _gather(self) -> list[_Group]:
+        """Take whole groups off the queue, as many as fit one batch."""
+        groups: list[_Group] = []
+        size = 0
+        while self._queue and size + len(self._queue[0].messages) <= MAX_BATCH:
+            group = self._queue.popleft()
+            groups.append(group)
+            size += len(group.messages)
+        if not self._queue:
+            self._arrived.clear()
+        return groups
+
+    async def _settle(self, groups: list[_Group]) -> None:
+        verdicts = _Verdicts()
+        fresh: dict[str, Outgoing] = {}
+        for group in groups:
+            for message in group.messages:
+                if message.message_id in self._recent:
+                    verdicts.committed[message.message_id] = Committed(duplicate=True)
+                else:
+                    fresh.setdefault(message.message_id, message)
+        try:
+            await self._commit(list(fresh.values()), verdicts)
+        except asyncio.CancelledError:
+            for group in groups:
+                group.done.cancel()
+            raise
+        for group in groups:
+            self._pending -= len(group.messages)
+            _answer(group, verdicts)
+
+    async def _commit(self, messages: list[Outgoing], verdicts: _Verdicts) -> None:
+        """Fill in a verdict for each message. A rejected batch is split until those at fault stand alone."""
+        if not messages:
+            return
+        try:
+            duplicate = await self._send_until_answered(messages)
+        except _Rejected as rejected:
+            parts = split_batch(messages) if _may_be_one_message(rejected) else [messages]
+            if len(parts) > 1:
+                self._metrics.batch_splits_total.labels(stream=self._stream, reason=str(rejected.err_code)).inc()
+                for part in parts:
+                    await self._commit(part, verdicts)
+                return
+            error = self._refusal(rejected)
+            self._metrics.refused_total.labels(stream=self._stream, reason=error.reason).inc(len(messages))
+            self._count("refused", messages)
+            verdicts.failed.update((message.message_id, error) for message in messages)
+        except BusUnavailable as exc:
+            self._count("timeout", messages)
+            verdicts.failed.update((message.message_id, exc) for message in messages)
+        else:
+            self._count("duplicate" if duplicate else "ok", messages)
+            for message in messages:
+                verdicts.committed[message.message_id] = Committed(duplicate=duplicate)
+                self._remember(message.message_id)
+
+    async def _send_until_answered(self, messages: list[Outgoing]) -> bool:
+        """Send until the server says yes or no; returns whether a single message was a duplicate."""
+        give_up_at = self._clock.monotonic() + self._give_up_s
+        while True:
+            try:
+                return await self._send(messages)
+            except BusUnavailable:
+                if self._clock.monotonic() >= give_up_at:
+                    raise
+            except _Rejected as rejected:
+                if rejected.err_code not in _PASSING or self._clock.monotonic() >= give_up_at:
+                    raise
+            await self._clock.sleep(_RETRY_PAUSE_S)
+
+    async def _send(self, messages: list[Outgoing]) -> bool:
+        if not self._connection.is_connected:
+            raise BusUnavailable("not connected to NATS")
+        batch_id = uuid4().hex
+        last = len(messages)
+        opening, refused_early = self._connection.expect()
+        closing, committed = self._connection.expect()
+        started = self._clock.monotonic()
+        try:
+            for index, message in enumerate(messages, start=1):
+                extra = _batch_headers(batch_id, index, last)
+                reply = closing if index == last else opening if index == 1 else ""
+                await self._connection.publish(
+                    message.subject,
+                    message.data,
+                    reply=reply,
+                    headers={**message.headers, headers.MSG_ID: message.message_id, **extra},
+                )
+            answer = await self._await_commit(refused_early, committed)
+        finally:
+            self._connection.forget(opening)
+            self._connection.forget(closing)
+        self._metrics.publish_seconds.labels(stream=self._stream).observe(self._clock.monotonic() - started)
+        self._metrics.batch_size.labels(stream=self._stream).observe(last)
+        return _read_pub_ack(answer)
+
+    @staticmethod
+    async def _await_commit(refused_early: asyncio.Future[Msg], committed: asyncio.Future[Msg]) -> Msg:
+        """Wait for the PubAck, or for the error that the first message of the batch met."""
+        deadline = asyncio.get_running_loop().time() + _COMMIT_TIMEOUT_S
+        waiting = {refused_early, committed}
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            done, _ = await asyncio.wait(waiting, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise BusUnavailable(f"no PubAck within {_COMMIT_TIMEOUT_S:g} s")
+            if committed in done:
+                return committed.result()
+            opened = refused_early.result()
+            if opened.data or opened.headers:
+                return opened
+            waiting = {committed}
+
+    def _count(self, result: str, messages: Sequence[Outgoing]) -> None:
+        self._metrics.published_total.labels(stream=self._stream, result=result).inc(len(messages))
+
+    def _remember(self, message_id: str) -> None:
+        self._recent[message_id] = None
+        if len(self._recent) > _RECENT_IDS:
+            self._recent.popitem(last=False)
+
+    def _refusal(self, rejected: _Rejected) -> PublishRefused:
+        reason = "other"
+        if rejected.err_code == _STORE_FAILED:
+            reason = "subject_full" if "per subject" in rejected.description else "stream_full"
+        elif rejected.err_code == _TOO_LARGE:
+            reason = "too_large"
+        return PublishRefused(self._stream, reason, rejected.description)
+
+
+def _batch_headers(batch_id: str, index: int, last: int) -> dict[str, str]:
+    if last == 1:
+        return {}
+    fields = {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(index)}
+    return fields | {"Nats-Batch-Commit": "1"} if index == last else fields
+
+
+def _read_pub_ack(message: Msg) -> bool:
+    """Return whether the ack speaks of a duplicate; raises what the answer means otherwise."""
+    if not message.data:
+        raise BusUnavailable("no stream listens on the subject, or JetStream is not ready")
+    answer = json.loads(message.data)
+    if error := answer.get("error"):
+        raise _Rejected(error.get("err_code", 0), error.get("description", "unknown"))
+    return bool(answer.get("duplicate"))
+
+
+def _may_be_one_message(rejected: _Rejected) -> bool:
+    """Whether some messages of the batch may be acceptable without the others."""
+    return rejected.err_code != _STORE_FAILED or "per subject" in rejected.description
+
+
+def _answer(group: _Group, verdicts: _Verdicts) -> None:
+    if group.done.done():
+        return
+    for message in group.messages:
+        if error := verdicts.failed.get(message.message_id):
+            group.done.set_exception(error)
+            return
+    group.done.set_result([verdicts.committed[message.message_id] for message in group.messages])

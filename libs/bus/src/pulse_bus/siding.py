@@ -1,0 +1,148 @@
+"""The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pulse_bus.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, NANOSECONDS, api_request
+from pulse_bus.connection import Connection
+from pulse_bus.errors import ApiError
+from pulse_contracts.subjects import RouteAddress, siding
+from pulse_contracts.tokens import encode_token
+from pulse_contracts.topology import SIDING
+
+ACK_WAIT_S: Final = 30.0
+LONGEST_PAUSE_S: Final = 3600.0
+_INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
+"""Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""
+_MESSAGE_NOT_FOUND: Final = 10037
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidedMessage:
+    """A message that waits in the siding, read without taking it."""
+
+    stream_seq: int
+    data: bytes
+    headers: dict[str, str]
+
+
+class Siding:
+    """Reads the siding and manages the consumers of turns. Every method may raise `ApiError` or `BusUnavailable`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def waiting(self) -> dict[str, int]:
+        """Return how many messages wait, by subject: a route is troubled exactly when its subject is in here."""
+        counts: dict[str, int] = {}
+        offset = 0
+        while True:
+            info = await api_request(
+                self._connection, f"STREAM.INFO.{SIDING.name}", {"subjects_filter": "siding.>", "offset": offset}
+            )
+            page: dict[str, int] = info["state"].get("subjects") or {}
+            counts |= page
+            offset += len(page)
+            if not page or offset >= info.get("total", 0):
+                return counts
+
+    async def waiting_of(self, address: RouteAddress) -> int:
+        """Return how many messages of one route wait."""
+        subject = siding(address.kind, address.tenant, address.route)
+        info = await api_request(self._connection, f"STREAM.INFO.{SIDING.name}", {"subjects_filter": subject})
+        return int((info["state"].get("subjects") or {}).get(subject, 0))
+
+    async def open_turn(self, address: RouteAddress, *, in_flight: int, state: str) -> bool:
+        """Make the route's consumer; returns False when another replica made it first.
+
+        ``action: create`` matters: without an action the request is an upsert that resets what the other set.
+        """
+        try:
+            await self._create(address, "create", in_flight, state)
+        except ApiError as exc:
+            if exc.err_code != CONSUMER_EXISTS:
+                raise
+            return False
+        return True
+
+    async def change_turn(self, address: RouteAddress, *, in_flight: int, state: str) -> None:
+        """Let *in_flight* messages of the route be tried at once."""
+        await self._create(address, "update", in_flight, state)
+
+    async def pause(self, address: RouteAddress, until: datetime) -> None:
+        """Have the server deliver nothing of the route before *until*; a moment that has passed resumes it."""
+        await api_request(
+            self._connection,
+            f"CONSUMER.PAUSE.{SIDING.name}.{turn_name(address)}",
+            {"pause_until": until.astimezone(UTC).isoformat()},
+        )
+
+    async def close_turn(self, address: RouteAddress) -> None:
+        """Delete the route's consumer; its messages stay."""
+        try:
+            await api_request(self._connection, f"CONSUMER.DELETE.{SIDING.name}.{turn_name(address)}")
+        except ApiError as exc:
+            if exc.err_code != CONSUMER_NOT_FOUND:
+                raise
+
+    async def turn_info(self, address: RouteAddress) -> dict[str, Any] | None:
+        """Return the server's account of the route's consumer, or None if it has none."""
+        try:
+            return await api_request(self._connection, f"CONSUMER.INFO.{SIDING.name}.{turn_name(address)}")
+        except ApiError as exc:
+            if exc.err_code != CONSUMER_NOT_FOUND:
+                raise
+            return None
+
+    async def peek(self, address: RouteAddress, from_seq: int = 1) -> SidedMessage | None:
+        """Return the route's first message at or after *from_seq* without taking it."""
+        subject = siding(address.kind, address.tenant, address.route)
+        request = json.dumps({"seq": from_seq, "next_by_subj": subject}).encode()
+        answer = await self._connection.request(f"$JS.API.DIRECT.GET.{SIDING.name}", request, timeout_s=5)
+        fields = dict(answer.headers or {})
+        if "Nats-Sequence" not in fields:
+            return None
+        return SidedMessage(stream_seq=int(fields["Nats-Sequence"]), data=answer.data, headers=fields)
+
+    async def remove(self, stream_seq: int) -> None:
+        """Delete one message that has become a dead letter; one already gone is fine."""
+        try:
+            await api_request(
+                self._connection, f"STREAM.MSG.DELETE.{SIDING.name}", {"seq": stream_seq, "no_erase": True}
+            )
+        except ApiError as exc:
+            if exc.err_code != _MESSAGE_NOT_FOUND:
+                raise
+
+    async def _create(self, address: RouteAddress, action: str, in_flight: int, state: str) -> None:
+        subject = siding(address.kind, address.tenant, address.route)
+        name = turn_name(address)
+        config = {
+            "name": name,
+            "durable_name": name,
+            "filter_subject": subject,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(ACK_WAIT_S * NANOSECONDS),
+            "max_deliver": -1,
+            "max_ack_pending": in_flight,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": int(_INACTIVE_THRESHOLD_S * NANOSECONDS),
+            "metadata": {
+                "service": "delivery",
+                "tenant": address.tenant,
+                "route": address.route,
+                "kind": address.kind,
+                "state": state,
+            },
+        }
+        body = {"stream_name": SIDING.name, "config": config, "action": action}
+        await api_request(self._connection, f"CONSUMER.CREATE.{SIDING.name}.{name}.{subject}", body)
+
+
+def turn_name(address: RouteAddress) -> str:
+    """Return the name of the route's siding consumer: readable, and one a route."""
+    return f"turn-{encode_token(address.tenant)}-{encode_token(address.route)}"

@@ -1,0 +1,36 @@
+"""What follows from an outcome: plain values that the edge carries out."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """Record the attempt, then acknowledge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shunt:
+    """Move the message to the siding (from there: to its tail), then acknowledge."""
+
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFailed:
+    """The destination is still in trouble: the server pauses the route's siding until then; the head stays."""
+
+    pause_until: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """Publish a dead letter, then acknowledge."""
+
+    reason: str
+    error: str
+
+
+Disposition = Settle | Shunt | ProbeFailed | DeadLetter

@@ -1,0 +1,57 @@
+"""The subject grammar (ADR 0002): where each kind of message lives on the bus."""
+
+from dataclasses import dataclass
+
+from pulse_contracts.ids import DeviceId, RouteId, TenantId
+from pulse_contracts.tokens import InvalidToken, decode_token, encode_token
+
+
+def telemetry(tenant: TenantId, device: DeviceId, type_levels: str) -> str:
+    """``telemetry.{tenant}.{device}.{type...}``, one token a level of the type."""
+    levels = ".".join(encode_token(level) for level in type_levels.split("/"))
+    return f"telemetry.{encode_token(tenant)}.{encode_token(device)}.{levels}"
+
+
+def delivery(kind: str, tenant: TenantId, route: RouteId) -> str:
+    return f"delivery.{encode_token(kind)}.{encode_token(tenant)}.{encode_token(route)}"
+
+
+def siding(kind: str, tenant: TenantId, route: RouteId) -> str:
+    return f"siding.{encode_token(kind)}.{encode_token(tenant)}.{encode_token(route)}"
+
+
+def dead_letter(tenant: TenantId, route: RouteId) -> str:
+    return f"deadletter.{encode_token(tenant)}.{encode_token(route)}"
+
+
+def quarantine(tenant: TenantId) -> str:
+    return f"quarantine.{encode_token(tenant)}"
+
+
+def attempt(tenant: TenantId, route: RouteId) -> str:
+    return f"attempt.{encode_token(tenant)}.{encode_token(route)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteAddress:
+    """Whose route a delivery or siding subject names."""
+
+    kind: str
+    tenant: TenantId
+    route: RouteId
+
+
+def parse_route_address(subject: str) -> RouteAddress:
+    """Read a ``delivery.`` or ``siding.`` subject back; raises `InvalidToken` for any other."""
+    tokens = subject.split(".")
+    if len(tokens) != 4 or tokens[0] not in {"delivery", "siding"}:  # noqa: PLR2004 - prefix, kind, tenant, route
+        raise InvalidToken(subject)
+    return RouteAddress(
+        kind=decode_token(tokens[1]), tenant=TenantId(decode_token(tokens[2])), route=RouteId(decode_token(tokens[3]))
+    )
+
+
+def tenant_token(subject: str) -> str:
+    """Return the token of the tenant in any of our subjects, for splitting batches by tenant."""
+    tokens = subject.split(".")
+    return tokens[2] if tokens[0] in {"delivery", "siding"} else tokens[1]

@@ -1,0 +1,94 @@
+"""The names of log events, `noun_verb_past`.
+
+An event's name is part of the interface: alerts and saved searches match on it. A name that the predecessor had is kept
+with its fields. Fields are ids and numbers; payloads and secrets are never among them.
+"""
+
+from typing import Final
+
+# The process.
+SERVICE_STARTED: Final = "service_started"
+"""service, version, settings (masked): everything is connected and subscribed."""
+START_REFUSED: Final = "start_refused"
+"""error: a setting or a limit of the host forbids starting."""
+SERVICE_STOPPING: Final = "service_stopping"
+"""reason: a signal or a failed task ended the run; draining begins."""
+SERVICE_STOPPED: Final = "service_stopped"
+"""exit_code."""
+STATS_REPORTED: Final = "stats_reported"
+"""The periodic line of figures; ingest's carries delivery_queue_depth."""
+TASK_FAILED: Final = "task_failed"
+"""task, exception: an owned task ended although nobody asked it to; the process stops with exit code 1."""
+TASKS_ABANDONED: Final = "tasks_abandoned"
+"""tasks: did not end within the bound after they were cancelled."""
+STOP_STEP_FAILED: Final = "stop_step_failed"
+"""step, exception: the steps after it still ran."""
+STOP_STEP_TIMED_OUT: Final = "stop_step_timed_out"
+"""step, timeout_s: the steps after it still ran."""
+FAILPOINTS_ARMED: Final = "failpoints_armed"
+"""failpoints: this process is made to fail on purpose."""
+EVENT_LOOP_BLOCKED: Final = "event_loop_blocked"
+"""blocked_s: nothing ran for that long; the stacks were dumped on stderr meanwhile."""
+
+# Connections.
+BROKER_CONNECTED: Final = "broker_connected"
+BROKER_DISCONNECTED: Final = "broker_disconnected"
+BROKER_RECONNECTED: Final = "broker_reconnected"
+DATABASE_CONNECTED: Final = "database_connected"
+DATABASE_UNAVAILABLE: Final = "database_unavailable"
+
+# Streams and consumers.
+STREAM_PROVISIONED: Final = "stream_provisioned"
+CONSUMER_MISSING: Final = "consumer_missing"
+"""stream, consumer: required, so nothing is purged and the service is not ready."""
+STREAM_REAPED: Final = "stream_reaped"
+BATCH_SPLIT: Final = "batch_split"
+"""stream, size, reason: an atomic batch was refused and is published in parts."""
+PUBLISH_REFUSED: Final = "publish_refused"
+"""stream, reason: the stream is full; the sender was not acknowledged."""
+
+# Ingest.
+MESSAGE_ACCEPTED: Final = "message_accepted"
+MESSAGE_REJECTED: Final = "message_rejected"
+MESSAGE_QUARANTINED: Final = "message_quarantined"
+TELEMETRY_STORED: Final = "telemetry_stored"
+"""rows, duplicates, duration_s."""
+TELEMETRY_STORE_FAILED: Final = "telemetry_store_failed"
+MQTT_SESSION_LOST: Final = "mqtt_session_lost"
+"""broker: the broker had no session of ours; what it received meanwhile is gone."""
+DELIVERY_QUEUE_FULL: Final = "delivery_queue_full"
+"""DELIVERY refused a batch. Predecessor's name."""
+
+# Router.
+MESSAGE_ROUTED: Final = "message_routed"
+ROUTES_LOADED: Final = "routes_loaded"
+ROUTE_SKIPPED: Final = "route_skipped"
+"""route_id, error: the route's filter does not compile; the tenant's other routes go on."""
+ROUTE_MATCH_ERROR: Final = "route_match_error"
+"""route_id, error: one route could not judge one message. Predecessor's name."""
+ROUTE_FANOUT_ERROR: Final = "route_fanout_error"
+"""tenant_id, error: a tenant's whole table failed. Predecessor's name."""
+
+# Delivery.
+ROUTE_DELIVERED: Final = "route_delivered"
+"""route_id, destination. Predecessor's name."""
+ROUTE_ATTEMPT_FAILED: Final = "route_attempt_failed"
+ROUTE_DELIVERY_FAILED_DLQ: Final = "route_delivery_failed_dlq"
+"""route_id, error, destination: it will never succeed. Predecessor's name."""
+DLQ_WRITE_FAILED: Final = "dlq_write_failed"
+"""The dead letter is not stored yet; the message stays in its stream. Predecessor's name."""
+DLQ_WRITTEN: Final = "dlq_written"
+ROUTE_TROUBLED: Final = "route_troubled"
+ROUTE_RECOVERED: Final = "route_recovered"
+ROUTE_PARKED: Final = "route_parked"
+ROUTE_PAUSED: Final = "route_paused"
+"""route_id, until: the breaker opened."""
+ROUTE_PROBED: Final = "route_probed"
+MESSAGES_SHUNTED: Final = "messages_shunted"
+ATTEMPT_RECORDS_LOST: Final = "attempt_records_lost"
+"""count: ATTEMPT refused; the delivery log has a gap and `audit` says so."""
+PULLING_SUSPENDED: Final = "pulling_suspended"
+"""reason: most destinations fail at once, so the cause is here and nothing is shunted."""
+PULLING_RESUMED: Final = "pulling_resumed"
+DELIVERY_WORKERS_STOPPED: Final = "delivery_workers_stopped"
+"""Drained or out of time; the rest stays in the streams. Predecessor's name."""

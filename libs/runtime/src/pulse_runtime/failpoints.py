@@ -1,0 +1,84 @@
+"""Places where a test makes a process fail.
+
+`PULSE_FAILPOINTS="ingest.ack_before_commit=on;delivery.after_post=kill:3"` arms points by name:
+
+* `kill` or `kill:n`: the process ends itself with SIGKILL when the point is hit for the n-th time;
+* `on`: a planted bug is switched on; the code asks with `enabled(name)`.
+
+Without the variable `hit` and `enabled` are functions that do nothing: no look-up, no counting.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from pulse_runtime.events import FAILPOINTS_ARMED
+
+VARIABLE: Final = "PULSE_FAILPOINTS"
+
+
+class FailpointsInvalid(ValueError):
+    """The variable does not say which points to arm: a chaos test that arms nothing would pass for nothing."""
+
+    def __init__(self, entry: str) -> None:
+        self.entry = entry
+        super().__init__(f"{VARIABLE}: {entry!r} is not `name=on`, `name=kill` or `name=kill:n`")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Armed:
+    kills: Mapping[str, int]
+    bugs: frozenset[str]
+    hits: dict[str, int] = field(default_factory=dict[str, int])
+
+    def hit(self, name: str) -> None:
+        """Count the hit; end the process if it is the one that was asked for."""
+        self.hits[name] = self.hits.get(name, 0) + 1
+        if self.hits[name] == self.kills.get(name):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def enabled(self, name: str) -> bool:
+        return name in self.bugs
+
+
+def _parse(text: str) -> _Armed:
+    kills: dict[str, int] = {}
+    bugs: set[str] = set()
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        name, _, action = entry.partition("=")
+        verb, _, count = action.partition(":")
+        if name and action == "on":
+            bugs.add(name)
+        elif name and verb == "kill" and (action == "kill" or (count.isdecimal() and int(count) > 0)):
+            kills[name] = int(count or 1)
+        else:
+            raise FailpointsInvalid(entry)
+    return _Armed(kills=kills, bugs=frozenset(bugs))
+
+
+def _hit_nothing(_name: str) -> None:
+    pass
+
+
+def _enabled_never(_name: str) -> bool:
+    return False
+
+
+_text: Final = os.environ.get(VARIABLE, "")
+_armed: Final = _parse(_text) if _text else None
+
+hit: Callable[[str], None] = _hit_nothing if _armed is None else _armed.hit
+"""Mark a place where a test may end the process."""
+
+enabled: Callable[[str], bool] = _enabled_never if _armed is None else _armed.enabled
+"""Whether a test switched this planted bug on."""
+
+
+def announce() -> None:
+    """Warn in the log if anything is armed: outside a test it is a mistake."""
+    if _armed is not None:
+        structlog.get_logger(logger_name=__name__).warning(FAILPOINTS_ARMED, failpoints=_text)

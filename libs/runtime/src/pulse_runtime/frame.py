@@ -1,0 +1,77 @@
+"""What every service process has around its own work: logging, metrics, health, the watchdog, in one order."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+from typing import Final, Self, TypeVar
+
+from pulse_runtime.clock import Clock, SystemClock
+from pulse_runtime.events import SERVICE_STARTED
+from pulse_runtime.filelimit import raise_file_limit
+from pulse_runtime.health import AdminServer, Health
+from pulse_runtime.lifecycle import Lifecycle
+from pulse_runtime.logging import configure, get_logger
+from pulse_runtime.metrics import CommonMetrics, new_registry
+from pulse_runtime.settings import ServiceSettings, masked
+from pulse_runtime.watchdog import LoopWatchdog
+
+T = TypeVar("T")
+
+_log = get_logger(__name__)
+_CLOSE_TIMEOUT_S: Final = 5.0
+_MIN_OPEN_FILES: Final = 1024
+
+
+class Frame:
+    """The surroundings of one service. Made by `open`, which registers how each part is undone."""
+
+    def __init__(self, service: str, settings: ServiceSettings, lifecycle: Lifecycle) -> None:
+        self.service = service
+        self.version = version(f"pulse-{service}")
+        self.lifecycle = lifecycle
+        self.clock: Clock = SystemClock()
+        self.registry = new_registry()
+        self.metrics = CommonMetrics(self.registry)
+        self.health = Health(service=service, version=self.version, clock=self.clock)
+        self.watchdog = LoopWatchdog(clock=self.clock, report=self.metrics.event_loop_lag_seconds.set)
+        self._settings = settings
+
+    @classmethod
+    async def open(cls, service: str, settings: ServiceSettings, lifecycle: Lifecycle) -> Self:
+        """Configure the process and serve its health; raises `StartRefused` for a limit or an address in the way."""
+        configure(service, settings.log_level, settings.log_format)
+        raise_file_limit(_MIN_OPEN_FILES)
+        frame = cls(service, settings, lifecycle)
+        frame.metrics.show_build(service=service, version=frame.version)
+        admin = AdminServer(frame.health, frame.registry, settings.admin_host, settings.admin_port)
+        await admin.start()
+        lifecycle.on_stop("admin", admin.stop, _CLOSE_TIMEOUT_S)
+        lifecycle.spawn(f"{service}.watchdog", frame.watchdog.run())
+        return frame
+
+    async def enter(self, name: str, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter *context* and leave it when the process stops."""
+        value = await context.__aenter__()
+
+        async def leave() -> None:
+            await context.__aexit__(None, None, None)
+
+        self.lifecycle.on_stop(name, leave, _CLOSE_TIMEOUT_S)
+        return value
+
+    async def run_until_stopped(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Spawn an essential task that is cancelled at its place in the order of stopping, not at the end."""
+        await self.enter(name, self._running(name, work))
+
+    @asynccontextmanager
+    async def _running(self, name: str, work: Callable[[], Awaitable[None]]) -> AsyncGenerator[None, None]:
+        async def body() -> None:
+            await work()
+
+        task = self.lifecycle.spawn(f"{self.service}.{name}", body())
+        yield
+        task.cancel()
+
+    def started(self) -> None:
+        """Say in the log that everything is connected, and with which settings."""
+        _log.info(SERVICE_STARTED, version=self.version, settings=masked(self._settings))

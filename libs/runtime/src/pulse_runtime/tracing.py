@@ -1,0 +1,65 @@
+"""W3C trace context (level 2): the part of a trace that travels with a message."""
+
+import re
+import secrets
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_SAMPLED: Final = 0x01
+_RANDOM: Final = 0x02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceContext:
+    """One span of one trace, as named by a `traceparent` header."""
+
+    trace_id: str
+    """32 lower-case hex digits, not all zero; the same from accept to attempt."""
+    span_id: str
+    """16 lower-case hex digits, not all zero; the parent of whatever is started under this context."""
+    sampled: bool
+    """Whether the trace is recorded. The NATS server publishes its hops for such messages, so it costs the broker."""
+    random: bool = False
+    """Whether the trace id is known to be random (level 2); it belongs to the trace id and travels unchanged."""
+
+    @classmethod
+    def parse(cls, traceparent: str) -> Self | None:
+        """The context in a header's value, or None if the value is not valid.
+
+        Strict for version 00. Of a later version only the known fields are read, as the standard demands.
+        """
+        match = _TRACEPARENT.fullmatch(traceparent)
+        if match is None:
+            return None
+        version, trace_id, span_id, flags, rest = match.groups()
+        if version == "ff" or (version == "00" and rest is not None):
+            return None
+        if not trace_id.strip("0") or not span_id.strip("0"):
+            return None
+        bits = int(flags, 16)
+        return cls(trace_id=trace_id, span_id=span_id, sampled=bool(bits & _SAMPLED), random=bool(bits & _RANDOM))
+
+    @classmethod
+    def new(cls, *, sampled: bool = False) -> Self:
+        """A context that begins a trace."""
+        return cls(trace_id=secrets.token_hex(16), span_id=secrets.token_hex(8), sampled=sampled, random=True)
+
+    @classmethod
+    def from_outside(cls, traceparent: str | None) -> Self:
+        """The context for a message of a device: its trace goes on, its wish to be recorded does not.
+
+        A sampled header makes the broker work for every hop, so sampling is decided by Pulse alone. Without a valid
+        header a new trace begins.
+        """
+        outside = None if traceparent is None else cls.parse(traceparent)
+        return cls.new() if outside is None else replace(outside, sampled=False)
+
+    def child(self) -> Self:
+        """The context of a new span under this one."""
+        return replace(self, span_id=secrets.token_hex(8))
+
+    def header(self) -> str:
+        """The value of the `traceparent` header."""
+        flags = _SAMPLED * self.sampled | _RANDOM * self.random
+        return f"00-{self.trace_id}-{self.span_id}-{flags:02x}"

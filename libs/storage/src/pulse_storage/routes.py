@@ -1,0 +1,149 @@
+"""The table ``message_routes``: reading all of it as a service, changing one tenant's part as its operator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from pulse_contracts.ids import RouteId, TenantId
+from pulse_contracts.routes import Route, parse_policy
+from pulse_storage.pool import Connection, Pool, tenant_transaction
+from pulse_storage.queries import sql
+
+CHANNEL = "pulse_routes"
+
+
+class RouteNameTaken(Exception):
+    """Another route of the tenant has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"a route named {name!r} exists already")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedSecrets:
+    """A route's secrets, encrypted, and which key opens them."""
+
+    key_id: str
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRoute:
+    """A route with what only delivery and the operator may read."""
+
+    route: Route
+    secrets: SealedSecrets | None
+
+
+async def list_for_matching(connection: Connection) -> list[Route]:
+    """Return every tenant's routes, tombstones included, without secrets."""
+    return [_route(row) for row in await connection.fetch(sql("routes_match"))]
+
+
+async def list_for_delivery(connection: Connection) -> list[StoredRoute]:
+    """Return every tenant's routes, tombstones included, with their sealed secrets."""
+    return [_stored(row) for row in await connection.fetch(sql("routes_deliver"))]
+
+
+async def list_of_tenant(pool: Pool, tenant: TenantId) -> list[StoredRoute]:
+    """Return one tenant's routes that are not deleted, by name."""
+    async with tenant_transaction(pool, tenant) as connection:
+        rows: Sequence[asyncpg.Record] = await connection.fetch(sql("routes_deliver"))
+    return sorted((_stored(row) for row in rows if not row["deleted"]), key=lambda stored: stored.route.name)
+
+
+async def create(pool: Pool, stored: StoredRoute, policy: dict[str, object], actor: str) -> None:
+    """Insert a route and its first revision; raises `RouteNameTaken`."""
+    route = stored.route
+    async with tenant_transaction(pool, route.tenant_id) as connection:
+        try:
+            await connection.execute(
+                sql("route_create"),
+                route.tenant_id,
+                route.route_id,
+                route.name,
+                route.topic_filter,
+                route.payload_filter,
+                route.expression,
+                route.kind,
+                dict(route.config),
+                policy,
+                *_sealed(stored.secrets),
+            )
+        except asyncpg.UniqueViolationError as exc:
+            raise RouteNameTaken(route.name) from exc
+        await record_change(connection, route, actor, "route.create")
+
+
+async def update(pool: Pool, stored: StoredRoute, policy: dict[str, object], actor: str, action: str) -> int | None:
+    """Replace a route and record the new revision, which is returned; None if there is no such route.
+
+    Raises `RouteNameTaken`.
+    """
+    route = stored.route
+    async with tenant_transaction(pool, route.tenant_id) as connection:
+        try:
+            revision: int | None = await connection.fetchval(
+                sql("route_update"),
+                route.tenant_id,
+                route.route_id,
+                route.name,
+                route.topic_filter,
+                route.payload_filter,
+                route.expression,
+                dict(route.config),
+                policy,
+                route.enabled,
+                *_sealed(stored.secrets),
+                route.deleted,
+            )
+        except asyncpg.UniqueViolationError as exc:
+            raise RouteNameTaken(route.name) from exc
+        if revision is not None:
+            await record_change(connection, route, actor, action)
+    return revision
+
+
+async def record_change(connection: Connection, route: Route, actor: str, action: str) -> None:
+    """Keep the route as it is now, and who made it so, in the same transaction."""
+    await connection.execute(sql("route_revision_record"), route.tenant_id, route.route_id)
+    await connection.execute(sql("admin_log_add"), route.tenant_id, actor, action, route.route_id)
+
+
+async def policy_text(pool: Pool, tenant: TenantId, route_id: RouteId) -> dict[str, object]:
+    """Return the policy as the tenant wrote it."""
+    async with tenant_transaction(pool, tenant) as connection:
+        value = await connection.fetchval(
+            "SELECT policy FROM message_routes WHERE tenant_id = $1 AND route_id = $2", tenant, route_id
+        )
+    return value or {}
+
+
+def _sealed(secrets: SealedSecrets | None) -> tuple[bytes | None, str | None]:
+    return (secrets.ciphertext, secrets.key_id) if secrets else (None, None)
+
+
+def _stored(row: asyncpg.Record) -> StoredRoute:
+    sealed = None
+    if row["secrets"] is not None:
+        sealed = SealedSecrets(key_id=row["secrets_key_id"], ciphertext=row["secrets"])
+    return StoredRoute(route=_route(row), secrets=sealed)
+
+
+def _route(row: asyncpg.Record) -> Route:
+    return Route(
+        route_id=RouteId(row["route_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        name=row["name"],
+        revision=row["revision"],
+        topic_filter=row["topic_filter"],
+        payload_filter=row["payload_filter"],
+        expression=row["expression"],
+        kind=row["kind"],
+        config=row["config"],
+        policy=parse_policy(row["policy"]),
+        enabled=row["enabled"],
+        deleted=row["deleted"],
+    )

@@ -1,0 +1,1 @@
+"""How the domain reaches the bus and the database."""

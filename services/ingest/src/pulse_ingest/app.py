@@ -1,0 +1,92 @@
+"""Ingest, put together: what it is made of, and the order in which it starts and stops.
+
+Stopping runs backwards: first the edges close, then what they handed over is committed, then the writers end.
+"""
+
+from pulse_bus.connection import BusAddress, connect
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.publisher import Publisher
+from pulse_bus.reaper import Reaper
+from pulse_contracts.topology import QUARANTINE, QUARANTINE_WRITER, ROUTER, STORE, TELEMETRY
+from pulse_ingest.adapters.authentication import Authenticator
+from pulse_ingest.adapters.credential_feed import credential_feed
+from pulse_ingest.adapters.logs import JetStreamQuarantineLog, JetStreamTelemetryLog
+from pulse_ingest.adapters.queue_depth import QueueDepth
+from pulse_ingest.adapters.stats import report_stats
+from pulse_ingest.domain.credentials import Registry
+from pulse_ingest.domain.intake import Intake
+from pulse_ingest.http.listener import serve
+from pulse_ingest.http.server import build_application
+from pulse_ingest.mqtt.edge import MqttEdge
+from pulse_ingest.settings import IngestSettings
+from pulse_ingest.writers.housekeeping import keep_house
+from pulse_ingest.writers.quarantine import quarantine_writer
+from pulse_ingest.writers.telemetry import TelemetryWriter
+from pulse_runtime.frame import Frame
+from pulse_runtime.lifecycle import Lifecycle
+from pulse_runtime.metrics import BusMetrics, IngestMetrics
+from pulse_runtime.settings import load_settings
+from pulse_storage.pool import open_pool
+
+_PREFETCH = 2_000
+
+
+async def start(lifecycle: Lifecycle) -> None:
+    """Start ingest; returns when it serves."""
+    settings = load_settings(IngestSettings)
+    frame = await Frame.open("ingest", settings, lifecycle)
+    clock, health = frame.clock, frame.health
+    metrics, bus_metrics = IngestMetrics(frame.registry), BusMetrics(frame.registry)
+
+    address = BusAddress(
+        url=settings.nats_url,
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value(),
+        service="ingest",
+    )
+    bus = await frame.enter("bus", connect(address))
+    dsn = settings.database_url.get_secret_value()
+    pool = await frame.enter("pool", open_pool(dsn, service="ingest"))
+    health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+
+    store = PullConsumer(bus, TELEMETRY.name, STORE.name, clock=clock, capacity=_PREFETCH)
+    records = PullConsumer(bus, QUARANTINE.name, QUARANTINE_WRITER.name, clock=clock, capacity=_PREFETCH)
+    telemetry = Publisher(bus, TELEMETRY.name, clock=clock, metrics=bus_metrics)
+    quarantine = Publisher(bus, QUARANTINE.name, clock=clock, metrics=bus_metrics)
+    reaper = Reaper(bus, (STORE, ROUTER), clock=clock)
+    depth = QueueDepth(bus, metrics, clock)
+    registry = Registry()
+    feed = credential_feed(dsn, registry, clock)
+    intake = Intake(JetStreamTelemetryLog(telemetry), JetStreamQuarantineLog(quarantine, metrics), clock)
+    writer = TelemetryWriter(store, pool, intake, metrics, clock)
+
+    await frame.run_until_stopped("pull[store]", store.run)
+    await frame.run_until_stopped("pull[quarantine]", records.run)
+    await frame.run_until_stopped("commit[QUARANTINE]", quarantine.run)
+    await frame.run_until_stopped("write[telemetry]", writer.run)
+    await frame.run_until_stopped("write[quarantine]", quarantine_writer(records, pool, clock).run)
+    await frame.run_until_stopped("reap[TELEMETRY]", reaper.run)
+    await frame.run_until_stopped("queue_depth", depth.run)
+    retention = settings.message_id_retention_days
+    await frame.run_until_stopped(
+        "housekeeping", lambda: keep_house(pool, message_id_retention_days=retention, clock=clock)
+    )
+    await frame.run_until_stopped("credentials", feed.run)
+    await frame.run_until_stopped(
+        "stats", lambda: report_stats(depth, interval_s=settings.stats_interval_s, clock=clock)
+    )
+    await frame.run_until_stopped("commit[TELEMETRY]", telemetry.run)
+
+    health.details = lambda: {"delivery_queue_depth": depth.messages}
+    health.register("consumers", lambda: reaper.trouble or store.trouble)
+    health.register("credentials", lambda: None if feed.loaded.is_set() else "no credentials read yet")
+
+    authenticator = Authenticator(registry, pool)
+    application = build_application(intake, authenticator, metrics)
+    await frame.enter("http", serve(application, settings.http_host, settings.http_port))
+    if settings.mqtt_host:
+        await feed.loaded.wait()
+        edge = MqttEdge(settings, intake, registry, metrics, clock)
+        await frame.run_until_stopped("mqtt", edge.run)
+        health.register("mqtt", lambda: edge.trouble)
+    frame.started()

@@ -1,0 +1,1 @@
+"""What is accepted, and as what: pure."""

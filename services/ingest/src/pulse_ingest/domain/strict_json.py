@@ -1,0 +1,107 @@
+"""Strict JSON: what a device may send, so that no later reader stumbles over it.
+
+| input                                   | why it is refused before the ack                              |
+|-----------------------------------------|---------------------------------------------------------------|
+| NaN, Infinity, 1e999                    | jsonb and other languages' parsers refuse them                |
+| NUL, lone surrogates                    | jsonb refuses them                                            |
+| duplicate keys                          | a filter and a customer could read different ones             |
+| integers beyond 64 bit                  | other readers would round them                                |
+| deeper than 32, more than 1,000 keys    | bounds the work of every reader                               |
+| UTF-16, BOM                             | RFC 8259 §8.1 says UTF-8                                      |
+"""
+
+import json
+import math
+from typing import Any, Final
+
+MAX_DEPTH: Final = 32
+MAX_KEYS: Final = 1000
+_INT64: Final = range(-(2**63), 2**63)
+
+
+class JsonRefused(ValueError):
+    """Bytes that are not JSON as we take it."""
+
+    def __init__(self, reason: str, error: str, path: str = "") -> None:
+        self.reason = reason
+        """A short code, for counting and for quarantine."""
+        self.path = path
+        """Where in the payload, as far as that is known."""
+        super().__init__(f"{path}: {error}" if path else error)
+
+
+def parse(data: bytes, *, max_keys: int = MAX_KEYS) -> Any:
+    """Return the value of *data*; raises `JsonRefused` naming the first thing that is wrong."""
+    try:
+        text = data.decode()
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_int64, object_pairs_hook=_unique
+        )
+    except UnicodeDecodeError as exc:
+        raise JsonRefused("payload_not_utf8", f"not UTF-8 at byte {exc.start}") from exc
+    except RecursionError as exc:
+        raise JsonRefused("payload_too_deep", f"nested deeper than {MAX_DEPTH}") from exc
+    except json.JSONDecodeError as exc:
+        raise JsonRefused("payload_not_json", f"not JSON: {exc.msg.lower()} at character {exc.pos}") from exc
+    _check_values(value, max_keys)
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise JsonRefused("payload_number", f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise JsonRefused("payload_number", f"number {text[:32]} is out of range")
+    return number
+
+
+def _int64(text: str) -> int:
+    # A long digit string is refused by its length: int() of it would cost quadratic time.
+    if len(text) > 20 or int(text) not in _INT64:  # noqa: PLR2004 - a sign and the 19 digits of 2**63
+        raise JsonRefused("payload_number", f"integer {text[:32]} does not fit 64 bits")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise JsonRefused("payload_duplicate_key", "the key occurs twice", twice[:64])
+    return members
+
+
+def _check_values(root: Any, max_keys: int) -> None:
+    """Walk without recursion: depth, number of keys, and characters that PostgreSQL refuses."""
+    keys = 0
+    waiting: list[tuple[Any, int, str]] = [(root, 1, "")]
+    while waiting:
+        value, depth, path = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise JsonRefused("payload_too_deep", f"nested deeper than {MAX_DEPTH}", path)
+        if isinstance(value, str):
+            _check_text(value, path)
+        elif isinstance(value, dict):
+            members: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType] - JSON objects have text keys
+            keys += len(members)
+            if keys > max_keys:
+                raise JsonRefused("payload_too_many_keys", f"more than {max_keys} keys")
+            for name, member in members.items():
+                _check_text(name, path)
+                waiting.append((member, depth + 1, f"{path}.{name}" if path else name))
+        elif isinstance(value, list):
+            items: list[Any] = value  # pyright: ignore[reportUnknownVariableType] - JSON
+            waiting.extend((item, depth + 1, path) for item in items)
+
+
+def _check_text(text: str, path: str) -> None:
+    if "\x00" in text:
+        raise JsonRefused("payload_nul", "contains a NUL character", path[:64].replace("\x00", "?"))
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        clean = path[:64].encode(errors="replace").decode()
+        raise JsonRefused("payload_surrogate", "contains a lone surrogate", clean) from exc

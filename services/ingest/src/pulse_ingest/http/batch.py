@@ -1,0 +1,104 @@
+"""``POST /ingest/v1/batch``: many messages of many devices, each judged by itself."""
+
+import asyncio
+import json
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from pulse_contracts.topics import InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.authentication import Authenticator
+from pulse_ingest.domain.admission import Refusal, Submission
+from pulse_ingest.domain.credentials import Principal
+from pulse_ingest.domain.intake import Accepted, Intake
+from pulse_ingest.domain.ports import Busy
+from pulse_ingest.domain.strict_json import MAX_KEYS, JsonRefused, parse
+from pulse_ingest.http import answers
+from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body, traceparent
+
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+MAX_ITEMS: Final = 1000
+_UNAUTHORIZED: Final = Refusal(reason="unauthorized", field="token", error="token: no valid token for this item")
+_STATUS: Final = {"unauthorized": 401, "forbidden": 403, "payload_too_large": 413}
+
+
+class BatchEndpoint:
+    """Submits the items of a batch together, so that they share commits."""
+
+    def __init__(self, intake: Intake, authenticator: Authenticator) -> None:
+        self._intake = intake
+        self._authenticator = authenticator
+
+    async def __call__(self, request: Request) -> Response:
+        try:
+            items = split_items(await read_body(request, MAX_BATCH_BYTES))
+        except BodyTooLarge:
+            return answers.error(413, "batch_too_large", "body", f"body: larger than {MAX_BATCH_BYTES} bytes")
+        except JsonRefused as exc:
+            return answers.error(400, "batch_invalid", "body", f"body: {exc}")
+        key = bearer_token(request)
+        principal = await self._authenticator.identify(key)
+        if key and principal is None:
+            return answers.unauthorized()
+        trace = traceparent(request)
+        outcomes = await asyncio.gather(*(self._submit(item, principal, trace) for item in items))
+        return _answer(outcomes)
+
+    async def _submit(self, item: bytes, principal: Principal | None, trace: str) -> Accepted | Refusal | Busy:
+        try:
+            fields = parse(item)
+        except JsonRefused as exc:
+            return Refusal(reason=exc.reason, field=exc.path, error=str(exc))
+        if not isinstance(fields, dict):
+            return Refusal(reason="item_not_object", field="item", error="item: must be a JSON object")
+        return await self._submit_item(fields, principal, trace)  # pyright: ignore[reportUnknownArgumentType] - JSON
+
+    async def _submit_item(
+        self, fields: dict[str, Any], principal: Principal | None, trace: str
+    ) -> Accepted | Refusal | Busy:
+        for name in ("tenant_id", "device_id", "type"):
+            if not isinstance(fields.get(name), str):
+                return Refusal(reason="item_invalid", field=name, error=f"{name}: must be a string")
+        token = fields.get("token")
+        who = await self._authenticator.identify(token) if isinstance(token, str) else principal
+        if who is None:
+            return _UNAUTHORIZED
+        try:
+            topic = parse_device_topic(f"tenant/{fields['tenant_id']}/device/{fields['device_id']}/{fields['type']}")
+        except InvalidTopic as exc:
+            return Refusal(reason="topic_invalid", field="topic", error=str(exc))
+        if not who.may_send_as(topic.tenant, topic.device):
+            return Refusal(
+                reason="forbidden", field="device_id", error="device_id: the token does not belong to this device"
+            )
+        body = json.dumps(fields.get("payload"), ensure_ascii=False, separators=(",", ":")).encode()
+        return await self._intake.submit(Submission(topic=topic, body=body, traceparent=trace))
+
+
+def split_items(body: bytes) -> list[bytes]:
+    """Return the items of a JSON array or of NDJSON; raises `JsonRefused` when it is neither, empty, or too long."""
+    text = body.strip()
+    if text.startswith(b"["):
+        array: list[Any] = parse(text, max_keys=MAX_ITEMS * MAX_KEYS)
+        # Encoded again, so that each item is judged by itself just like a line of NDJSON.
+        items = [json.dumps(item, ensure_ascii=False).encode() for item in array]
+    else:
+        items = [line for line in text.splitlines() if line.strip()]
+    if not 0 < len(items) <= MAX_ITEMS:
+        raise JsonRefused("batch_invalid", f"must hold 1 to {MAX_ITEMS} items")
+    return items
+
+
+def _answer(outcomes: list[Accepted | Refusal | Busy]) -> JSONResponse:
+    """202 if all were accepted, 503 if none was for want of room, else 207 with a result an item, in their order."""
+    results: list[dict[str, object]] = []
+    for outcome in outcomes:
+        status, body = answers.describe(outcome)
+        if isinstance(outcome, Refusal):
+            status = _STATUS.get(outcome.reason, status)
+        results.append({"status": status, **body})
+    if all(isinstance(outcome, Busy) for outcome in outcomes):
+        return JSONResponse({"results": results}, status_code=503, headers={"retry-after": "5"})
+    everything = all(isinstance(outcome, Accepted) for outcome in outcomes)
+    return JSONResponse({"results": results}, status_code=202 if everything else 207)

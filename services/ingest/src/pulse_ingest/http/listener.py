@@ -1,0 +1,51 @@
+"""Serves the HTTP edge inside the service's own event loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+from pulse_runtime.refusal import StartRefused
+
+_DRAIN_S: Final = 10
+_BACKLOG: Final = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has an owner for them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator[int, None]:
+    """Yield the port on which *application* is served; leaving answers what is in flight, at most 10 s."""
+    try:
+        listening = socket.create_server((host, port), backlog=_BACKLOG)
+    except OSError as exc:
+        raise StartRefused(f"cannot serve HTTP on {host} port {port}: {exc.strerror or exc}") from exc
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=_DRAIN_S,
+        http="httptools",
+        h11_max_incomplete_event_size=None,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]), name="ingest.http")
+    try:
+        yield int(listening.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await task

@@ -1,0 +1,64 @@
+"""The HTTP server: routes, and the counters around them."""
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
+from pulse_ingest.domain.intake import Intake
+from pulse_ingest.http import answers
+from pulse_ingest.http.batch import BatchEndpoint
+from pulse_ingest.http.single import SingleEndpoint
+from pulse_runtime.events import MESSAGE_REJECTED
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import IngestMetrics
+
+_log = get_logger(__name__)
+
+
+def build_application(intake: Intake, authenticator: Authenticator, metrics: IngestMetrics) -> Starlette:
+    """Return the ASGI application of the HTTP edge."""
+    single = SingleEndpoint(intake, authenticator)
+    batch = BatchEndpoint(intake, authenticator)
+
+    async def post_single(request: Request) -> Response:
+        return _count(await single(request), metrics)
+
+    async def post_batch(request: Request) -> Response:
+        return _count(await batch(request), metrics)
+
+    return Starlette(
+        routes=[
+            Route("/ingest/v1/batch", post_batch, methods=["POST"]),
+            Route("/ingest/v1/tenant/{tenant_id}/device/{device_id}/{type:path}", post_single, methods=["POST"]),
+        ],
+        exception_handlers={
+            404: _not_found,
+            405: _not_found,
+            ClientDisconnect: _gone,
+            AuthenticationUnavailable: _unchecked,
+        },
+    )
+
+
+def _count(answer: Response, metrics: IngestMetrics) -> Response:
+    accepted = answer.status_code == 202  # noqa: PLR2004 - the one success of this edge
+    result = "accepted" if accepted else "unavailable" if answer.status_code >= 500 else "rejected"  # noqa: PLR2004 - HTTP
+    metrics.messages_total.labels(protocol="http", result=result).inc()
+    if not accepted:
+        _log.info(MESSAGE_REJECTED, protocol="http", status=answer.status_code)
+    return answer
+
+
+async def _not_found(_request: Request, _exc: Exception) -> Response:
+    where = "/ingest/v1/tenant/{tenant_id}/device/{device_id}/{type} or /ingest/v1/batch"
+    return answers.error(404, "not_found", "path", f"path: post to {where}")
+
+
+async def _unchecked(_request: Request, exc: Exception) -> Response:
+    return answers.error(503, "busy", "authorization", str(exc), retry_after_s=5)
+
+
+async def _gone(_request: Request, _exc: Exception) -> Response:
+    return Response(status_code=499)

@@ -1,0 +1,43 @@
+"""``POST /ingest/v1/tenant/{tenant_id}/device/{device_id}/{type}``: one message."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from pulse_contracts.topics import InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.authentication import Authenticator
+from pulse_ingest.domain.admission import MAX_PAYLOAD_BYTES, Submission
+from pulse_ingest.domain.intake import Intake
+from pulse_ingest.http import answers
+from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body, traceparent
+
+
+class SingleEndpoint:
+    """Authenticates, reads and submits one message."""
+
+    def __init__(self, intake: Intake, authenticator: Authenticator) -> None:
+        self._intake = intake
+        self._authenticator = authenticator
+
+    async def __call__(self, request: Request) -> Response:
+        principal = await self._authenticator.identify(bearer_token(request))
+        if principal is None:
+            return answers.unauthorized()
+        path = request.path_params
+        try:
+            topic = parse_device_topic(f"tenant/{path['tenant_id']}/device/{path['device_id']}/{path['type']}")
+        except InvalidTopic as exc:
+            return answers.error(400, "topic_invalid", "topic", str(exc))
+        if not principal.may_send_as(topic.tenant, topic.device):
+            return answers.forbidden()
+        try:
+            body = await read_body(request, MAX_PAYLOAD_BYTES)
+        except BodyTooLarge:
+            message = f"payload: larger than {MAX_PAYLOAD_BYTES} bytes"
+            return answers.error(413, "payload_too_large", "payload", message)
+        submission = Submission(
+            topic=topic,
+            body=body,
+            supplied_id=request.headers.get("idempotency-key"),
+            traceparent=traceparent(request),
+        )
+        return answers.from_outcome(await self._intake.submit(submission))

@@ -1,0 +1,126 @@
+"""The MQTT edge: from what the broker hands over to the intake, and back to an acknowledgement.
+
+The broker authenticated the device and confined it to its own prefix; the topic therefore says who sent a message. A
+subscriber cannot refuse: what cannot be accepted goes to quarantine, and only then is it acknowledged.
+"""
+
+from typing import Final
+
+import aiomqtt
+
+from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
+from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
+from pulse_ingest.domain.admission import Refusal, Submission
+from pulse_ingest.domain.credentials import Registry
+from pulse_ingest.domain.intake import Accepted, Intake
+from pulse_ingest.domain.ports import Busy, Receipt
+from pulse_ingest.mqtt.session import Arrival, MqttSession, SubscriptionRefused
+from pulse_ingest.settings import IngestSettings
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import BROKER_CONNECTED, BROKER_DISCONNECTED, MESSAGE_QUARANTINED, MESSAGE_REJECTED
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import IngestMetrics
+from pulse_runtime.tracing import TraceContext
+
+_log = get_logger(__name__)
+_RECONNECT_S: Final = 0.5
+_BUSY_PAUSE_S: Final = 0.5
+
+
+class MqttEdge:
+    """Keeps a session with the broker and submits what arrives."""
+
+    def __init__(
+        self, settings: IngestSettings, intake: Intake, registry: Registry, metrics: IngestMetrics, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._registry = registry
+        self._metrics = metrics
+        self._clock = clock
+        self._broker = f"{settings.mqtt_host}:{settings.mqtt_port}"
+        self.trouble: str | None = "not subscribed yet"
+        """Why no message can arrive, or None."""
+
+    async def run(self) -> None:
+        """Stay subscribed until cancelled. A new connection is a new session object: old packet ids mean nothing."""
+        while True:
+            try:
+                await MqttSession(self._settings, self._receive).run(self._subscribed)
+            except* (aiomqtt.MqttError, SubscriptionRefused, OSError) as group:
+                self.trouble = f"{self._broker}: {group.exceptions[0]}"
+                _log.warning(BROKER_DISCONNECTED, broker=self._broker, error=str(group.exceptions[0]))
+            self._metrics.mqtt_connected.labels(broker=self._broker).set(0)
+            await self._clock.sleep(_RECONNECT_S)
+
+    def _subscribed(self) -> None:
+        self.trouble = None
+        self._metrics.mqtt_connected.labels(broker=self._broker).set(1)
+        _log.info(BROKER_CONNECTED, broker=self._broker)
+
+    async def _receive(self, arrival: Arrival) -> None:
+        """Return when the message may be acknowledged, however long that takes."""
+        if arrival.retained:
+            # A retained message is repeated at every subscription; it was received when it was published.
+            self._count("duplicate")
+            return
+        topic = self._judge_topic(arrival.topic)
+        if isinstance(topic, DeviceTopic):
+            await self._submit(topic, arrival)
+        else:
+            await self._quarantine(arrival, topic)
+
+    def _judge_topic(self, topic: str) -> DeviceTopic | Refusal:
+        try:
+            parsed = parse_device_topic(topic)
+        except InvalidTopic as exc:
+            return Refusal(reason="topic_invalid", field="topic", error=str(exc))
+        if not self._registry.knows_device(parsed.tenant, parsed.device):
+            return Refusal(reason="device_unknown", field="device_id", error="device_id: no such device")
+        return parsed
+
+    async def _submit(self, topic: DeviceTopic, arrival: Arrival) -> None:
+        trace = TraceContext.from_outside(arrival.user_properties.get("traceparent"))
+        submission = Submission(
+            topic=topic,
+            body=arrival.body,
+            supplied_id=arrival.user_properties.get("message-id"),
+            traceparent=trace.header(),
+        )
+        while True:
+            match await self._intake.submit(submission):
+                case Accepted(duplicate=duplicate):
+                    self._count("duplicate" if duplicate else "accepted")
+                    return
+                case Refusal() as refusal:
+                    await self._quarantine(arrival, refusal)
+                    return
+                case Busy():
+                    # Not acknowledged: the broker's window fills and it stops sending.
+                    self._count("unavailable")
+                    await self._clock.sleep(_BUSY_PAUSE_S)
+
+    async def _quarantine(self, arrival: Arrival, refusal: Refusal) -> None:
+        tenant = self._tenant_of(arrival.topic)
+        if tenant is None:
+            self._count("rejected")
+            _log.warning(MESSAGE_REJECTED, protocol="mqtt", reason="tenant_unknown")
+            return
+        self._count("quarantined")
+        _log.info(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason)
+        while not isinstance(await self._intake.quarantine(tenant, arrival.topic, arrival.body, refusal), Receipt):
+            await self._clock.sleep(_BUSY_PAUSE_S)
+
+    def _tenant_of(self, topic: str) -> TenantId | None:
+        """Return the known tenant that a topic names, however wrong the rest of it is."""
+        levels = topic.split("/", 2)
+        if len(levels) < 2 or levels[0] != "tenant":  # noqa: PLR2004 - tenant/{tenant_id}
+            return None
+        try:
+            tenant = tenant_id(levels[1])
+        except InvalidIdentity:
+            return None
+        return tenant if self._registry.knows_tenant(tenant) else None
+
+    def _count(self, result: str) -> None:
+        self._metrics.messages_total.labels(protocol="mqtt", result=result).inc()

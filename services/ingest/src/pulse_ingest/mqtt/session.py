@@ -1,0 +1,121 @@
+"""One connection to the broker: a persistent session whose messages are acknowledged by hand, in order.
+
+aiomqtt 2.5 has no public manual acknowledgement; the paho client inside has. A PUBACK goes out only when the message
+is durable, and in the order of receipt (MQTT-4.6.0-2): the contiguous prefix of what is done.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from pulse_contracts.topics import SUBSCRIPTION
+from pulse_ingest.settings import IngestSettings
+
+QOS: Final = 1
+WINDOW: Final = 1024
+"""Messages on the way at once, where the protocol lets us say so (MQTT 5 Receive Maximum)."""
+_SESSION_EXPIRY_S: Final = 7 * 86_400
+_NEVER_GRANTED: Final = 0x80
+
+
+class SubscriptionRefused(Exception):
+    """The broker did not grant the subscription at QoS 1: promise 1 would not hold over it."""
+
+    def __init__(self, granted: object) -> None:
+        super().__init__(f"the broker granted {granted} to {SUBSCRIPTION} instead of QoS {QOS}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One message as it came from the broker."""
+
+    topic: str
+    body: bytes
+    retained: bool
+    user_properties: dict[str, str]
+
+
+class MqttSession:
+    """Receives from one broker and acknowledges what *handle* has returned from."""
+
+    def __init__(self, settings: IngestSettings, handle: Callable[[Arrival], Awaitable[None]]) -> None:
+        self._settings = settings
+        self._handle = handle
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, on_subscribed: Callable[[], None]) -> None:
+        """Receive until the connection breaks (`aiomqtt.MqttError`) or the task is cancelled.
+
+        Whatever was not acknowledged by then is sent again by the broker: handling it twice is not this class's worry.
+        """
+        client = self._client()
+        # The one place that reaches into aiomqtt: issue 345 there, open since 2024.
+        paho = client._client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way in 2.5
+        paho.manual_ack_set(True)
+        async with client:
+            granted = await client.subscribe(self._filter(), qos=QOS)
+            if [int(getattr(code, "value", code)) for code in granted] != [QOS]:
+                raise SubscriptionRefused(granted)
+            on_subscribed()
+            acks: asyncio.Queue[tuple[asyncio.Task[None], int, int]] = asyncio.Queue()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._acknowledge(acks, paho.ack), name="ingest.mqtt.acknowledge")
+                async for message in client.messages:
+                    task = group.create_task(self._handle(_arrival(message)), name="ingest.mqtt.handle")
+                    acks.put_nowait((task, message.mid, message.qos))
+
+    @staticmethod
+    async def _acknowledge(
+        acks: asyncio.Queue[tuple[asyncio.Task[None], int, int]], ack: Callable[[int, int], object]
+    ) -> None:
+        while True:
+            task, mid, qos = await acks.get()
+            await task
+            ack(mid, qos)
+
+    def _filter(self) -> str:
+        group = self._settings.mqtt_share_group
+        return f"$share/{group}/{SUBSCRIPTION}" if group else SUBSCRIPTION
+
+    def _client(self) -> aiomqtt.Client:
+        settings = self._settings
+        password = settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
+        v5 = settings.mqtt_protocol == "5"
+        return aiomqtt.Client(
+            settings.mqtt_host or "",
+            settings.mqtt_port,
+            username=settings.mqtt_user,
+            password=password,
+            identifier=settings.mqtt_client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+            clean_session=None if v5 else False,
+            clean_start=False if v5 else 3,
+            properties=_connect_properties() if v5 else None,
+            tls_context=ssl.create_default_context() if settings.mqtt_tls else None,
+            keepalive=15,
+            timeout=10,
+        )
+
+
+def _connect_properties() -> Properties:
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = _SESSION_EXPIRY_S
+    properties.ReceiveMaximum = WINDOW
+    return properties
+
+
+def _arrival(message: aiomqtt.Message) -> Arrival:
+    body = message.payload
+    pairs = getattr(message.properties, "UserProperty", None) or []
+    return Arrival(
+        topic=str(message.topic),
+        body=body if isinstance(body, bytes) else str(body).encode(),
+        retained=message.retain,
+        user_properties=dict(pairs),
+    )

@@ -1,0 +1,1 @@
+"""The writers: from the streams into PostgreSQL."""

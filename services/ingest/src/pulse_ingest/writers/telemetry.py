@@ -1,0 +1,68 @@
+"""The writer of ``telemetry``."""
+
+from collections.abc import Sequence
+
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.incoming import Incoming
+from pulse_bus.writer import BatchWriter, Entry
+from pulse_contracts.envelope import Envelope, decode_envelope
+from pulse_contracts.ids import TenantId
+from pulse_contracts.subjects import tenant_token
+from pulse_contracts.tokens import InvalidToken, decode_token
+from pulse_ingest.domain.admission import Refusal
+from pulse_ingest.domain.intake import Intake
+from pulse_ingest.domain.ports import Busy
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import MESSAGE_QUARANTINED, TELEMETRY_STORED
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import IngestMetrics
+from pulse_storage import telemetry
+from pulse_storage.pool import Pool
+
+_log = get_logger(__name__)
+_UNSTORED_PAUSE_S = 30.0
+
+
+class TelemetryWriter:
+    """Stores envelopes; what PostgreSQL refuses becomes a quarantine record."""
+
+    def __init__(
+        self, consumer: PullConsumer, pool: Pool, intake: Intake, metrics: IngestMetrics, clock: Clock
+    ) -> None:
+        self._pool = pool
+        self._intake = intake
+        self._metrics = metrics
+        self._clock = clock
+        self._writer = BatchWriter[Envelope](
+            consumer, decode=decode_envelope, store=self._store, last_resort=self._quarantine, clock=clock
+        )
+
+    @property
+    def trouble(self) -> str | None:
+        return self._writer.trouble
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        await self._writer.run()
+
+    async def _store(self, entries: Sequence[Entry[Envelope]]) -> None:
+        started = self._clock.monotonic()
+        stored = await telemetry.store(self._pool, [entry.record for entry in entries])
+        seconds = self._clock.monotonic() - started
+        self._metrics.stored_total.inc(stored)
+        self._metrics.store_duplicates_total.inc(len(entries) - stored)
+        self._metrics.store_seconds.observe(seconds)
+        _log.debug(TELEMETRY_STORED, rows=stored, duplicates=len(entries) - stored, duration_s=round(seconds, 4))
+
+    async def _quarantine(self, message: Incoming, error: str) -> None:
+        """Keep what cannot be stored where an operator finds it, then let the stream forget it."""
+        try:
+            tenant = TenantId(decode_token(tenant_token(message.subject)))
+        except InvalidToken:
+            tenant = TenantId("unknown")
+        refusal = Refusal(reason="store_refused", field="payload", error=error)
+        _log.error(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason, error=error)
+        if isinstance(await self._intake.quarantine(tenant, message.subject, message.data, refusal), Busy):
+            await message.nak(_UNSTORED_PAUSE_S)
+        else:
+            await message.ack()
