@@ -63,6 +63,17 @@ async def test_a_name_with_one_bad_address_is_not_contacted(answer: tuple[str, .
     assert canary.contacts == 0
 
 
+async def test_a_mixed_answer_is_refused_before_its_good_address_is_dialled() -> None:
+    lookup = ScriptedLookup(("127.0.0.2", "127.0.0.1"))
+    async with (
+        receiving(host="127.0.0.2") as good,
+        receiving(port=good.port) as canary,
+        HttpEngine(ONLY_SECOND, lookup=lookup) as engine,
+    ):
+        assert await refusal(engine, good.url(host="hooks.example.com"), ONLY_SECOND) is Refusal.ADDRESS
+    assert (good.contacts, canary.contacts) == (0, 0)
+
+
 async def test_a_name_without_an_address_is_refused() -> None:
     async with HttpEngine(ANY_PORT, lookup=ScriptedLookup(())) as engine:
         assert await refusal(engine, "http://hooks.example.com/", ANY_PORT) is Refusal.NO_ADDRESS

@@ -131,6 +131,7 @@ async def test_what_is_not_http_is_a_violation_whose_text_quotes_nothing(script:
         with pytest.raises(ProtocolViolation) as caught:
             await post(engine, receiver.url("/canary-secret"), headers={"X-Key": "canary-secret"})
     assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 

@@ -5,6 +5,7 @@ import pytest
 from structlog.typing import EventDict
 
 from pulse_runtime.lifecycle import Lifecycle, run
+from pulse_runtime.refusal import StartRefused
 
 
 async def forever() -> None:
@@ -112,6 +113,31 @@ async def test_cancelling_the_run_stops_in_order_and_stays_cancelled(logged: lis
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ran == ["undone"]
+
+
+async def test_a_failed_setup_undoes_what_was_done(logged: list[EventDict]) -> None:
+    ran: list[str] = []
+
+    async def undo() -> None:
+        ran.append("undone")
+
+    async def main(lifecycle: Lifecycle) -> None:
+        lifecycle.on_stop("connection", undo, 1.0)
+        raise RuntimeError("no subscription")
+
+    assert await run(main, handle_signals=False) == 1
+    assert ran == ["undone"]
+    assert [line["task"] for line in logged if line["event"] == "task_failed"] == ["main"]
+
+
+async def test_a_refused_start_says_why_without_a_traceback(logged: list[EventDict]) -> None:
+    async def main(_lifecycle: Lifecycle) -> None:
+        raise StartRefused("PULSE_NATS_URL is not set")
+
+    assert await run(main, handle_signals=False) == 2
+    refused = next(line for line in logged if line["event"] == "start_refused")
+    assert refused["error"] == "PULSE_NATS_URL is not set"
+    assert "exc_info" not in refused
 
 
 async def test_a_setup_that_is_cancelled_from_within_fails_the_process(logged: list[EventDict]) -> None:

@@ -14,7 +14,6 @@ import pytest
 PRELUDE = """
 import asyncio, sys
 from pulse_runtime.lifecycle import Lifecycle, run_process
-from pulse_runtime.refusal import StartRefused
 def say(text): print(text, flush=True)
 async def stopped(): say("stopped")
 """
@@ -130,34 +129,6 @@ def test_a_failed_task_stops_the_process_with_its_traceback_in_the_log() -> None
     assert failed["task"] == "router.pull"
     assert "broken inside" in failed["exception"]
     assert "Traceback" in failed["exception"]
-
-
-def test_a_failed_setup_undoes_what_was_done() -> None:
-    ended = wait(
-        start(
-            """
-            async def main(lifecycle):
-                lifecycle.on_stop("connection", stopped, 1.0)
-                raise RuntimeError("no subscription")
-            """
-        )
-    )
-    assert (ended.code, ended.said) == (1, ["stopped"])
-    assert ended.named("task_failed")["task"] == "main"
-
-
-def test_a_refused_start_says_why_without_a_traceback() -> None:
-    ended = wait(
-        start(
-            """
-            async def main(lifecycle):
-                raise StartRefused("PULSE_NATS_URL is not set")
-            """
-        )
-    )
-    assert ended.code == 2
-    assert ended.named("start_refused")["error"] == "PULSE_NATS_URL is not set"
-    assert "exception" not in ended.named("start_refused")
 
 
 def test_a_process_runs_on_uvloop() -> None:

@@ -79,10 +79,14 @@ class PullConsumer:
 
     async def take(self, most: int) -> list[Incoming]:
         """Wait for messages and return up to *most* of them, at least one."""
+        await self.arrival()
+        return self.take_now(most)
+
+    async def arrival(self) -> None:
+        """Wait until a message is here to be taken."""
         while not self._buffer:
             self._arrived.clear()
             await self._arrived.wait()
-        return self.take_now(most)
 
     def take_now(self, most: int) -> list[Incoming]:
         """Return up to *most* messages that are already here, perhaps none."""

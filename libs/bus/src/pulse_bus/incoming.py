@@ -27,6 +27,8 @@ class Incoming:
     """How often the server has delivered it to this consumer; more than 1 after a crash or a nak."""
     stored_at_s: float
     """When the stream stored it, in epoch seconds."""
+    pending: int
+    """How many messages the consumer had not delivered yet when it delivered this one."""
     held_since: float
     _reply: str
     _connection: Connection
@@ -72,6 +74,7 @@ def read_delivery(
         deliveries=int(tokens[first]),
         stream_seq=int(tokens[first + 1]),
         stored_at_s=int(tokens[first + 3]) / NANOSECONDS,
+        pending=int(tokens[first + 4]),
         held_since=now,
         _reply=message.reply,
         _connection=connection,

@@ -12,7 +12,7 @@ from pulse_contracts.subjects import RouteAddress, siding
 from pulse_contracts.tokens import encode_token
 from pulse_contracts.topology import SIDING
 
-ACK_WAIT_S: Final = 30.0
+ACK_WAIT_S: Final = 12.0
 LONGEST_PAUSE_S: Final = 3600.0
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 """Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""

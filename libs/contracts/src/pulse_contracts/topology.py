@@ -6,9 +6,10 @@ from enum import StrEnum
 from typing import Final
 
 MIB: Final = 1024 * 1024
-ACK_WAIT_S: Final = 30.0
-DUPLICATE_WINDOW_S: Final = 10 * ACK_WAIT_S
-"""Ten times the longest ``ack_wait``, so that a redelivered message's publish is still recognised."""
+ACK_WAIT_S: Final = 12.0
+"""Short, because it is how long a killed process delays what it held; work that lasts longer is held by signals."""
+DUPLICATE_WINDOW_S: Final = 300.0
+"""More than ten times the longest ``ack_wait``, so that a redelivered message's publish is still recognised."""
 MAX_BATCH: Final = 1000
 """nats-server's bound on one atomic batch."""
 

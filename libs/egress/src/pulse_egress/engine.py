@@ -1,7 +1,7 @@
 """The HTTP engine: one POST to a checked URL, under one deadline, with every read bounded.
 
 Connections are kept and shared by all routes of an origin; nothing on them belongs to a tenant. An idle one is dropped
-after 15 s, a busy one after 60 s, and each is checked again whenever it is used (`dial.DialGuard.admit`). A receiver
+after 15 s, a busy one within 60 s, and each is checked again whenever it is used (`dial.DialGuard.admit`). A receiver
 often closes an idle connection just as we use it; then, and only then, the request is sent once more over another one.
 At-least-once delivery covers it: the receiver sees the same `webhook-id`.
 """
@@ -48,8 +48,8 @@ class HttpLimits:
     """TCP and TLS to one address, so that a dead first address leaves time for the second."""
     idle_s: float = 15.0
     """An unused connection is closed after this."""
-    max_age_s: float = 60.0
-    """A connection is not used again after this, however busy it is."""
+    max_age_s: float = 45.0
+    """A connection that is older is closed after its next use; with `idle_s` none is reused past a minute."""
     dns_ttl_s: int = 10
     """A checked DNS answer is used again for this long; it is checked again when dialled."""
     body_bytes: int = 16 * 1024

@@ -39,7 +39,7 @@ def compile_search(pattern: str) -> Callable[[str], bool]:
         raise InvalidPattern(f"compiles to more than {MAX_PROGRAM_SIZE} instructions")
 
     def occurs(text: str) -> bool:
-        # As bytes: a lone surrogate in a payload then fails to match instead of failing to encode.
+        # As bytes, for the package would raise on a lone surrogate in the text.
         return compiled.search(text.encode(errors="surrogatepass")) is not None
 
     return occurs

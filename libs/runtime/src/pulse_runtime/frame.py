@@ -1,5 +1,6 @@
 """What every service process has around its own work: logging, metrics, health, the watchdog, in one order."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
@@ -46,6 +47,7 @@ class Frame:
         admin = AdminServer(frame.health, frame.registry, settings.admin_host, settings.admin_port)
         await admin.start()
         lifecycle.on_stop("admin", admin.stop, _CLOSE_TIMEOUT_S)
+        lifecycle.spawn(f"{service}.draining", frame._show_draining(), essential=False)
         lifecycle.spawn(f"{service}.watchdog", frame.watchdog.run())
         return frame
 
@@ -71,6 +73,12 @@ class Frame:
         task = self.lifecycle.spawn(f"{self.service}.{name}", body())
         yield
         task.cancel()
+        # The next step may close what the task uses: wait for its end.
+        await asyncio.wait({task})
+
+    async def _show_draining(self) -> None:
+        await self.lifecycle.stopping.wait()
+        self.health.draining = True
 
     def started(self) -> None:
         """Say in the log that everything is connected, and with which settings."""

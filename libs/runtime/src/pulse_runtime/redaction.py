@@ -15,19 +15,23 @@ _SECRET_NAME: Final = re.compile(
 )
 _CAMEL_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
-# One cheap search decides whether the patterns below need to look at all: nearly all logged strings are ids.
-_SUSPICIOUS: Final = re.compile(
-    r"whsec_|://|bearer|authorization|(?:password|token|secret|key)['\"]?\s*[:=]", re.IGNORECASE
-)
-
+# The first column is looked for in the lower-case text before its pattern is tried: nearly all logged strings are ids,
+# and trying all patterns on each cost more than the rest of the line (56 µs a line against 38).
 _SHAPES: Final = (
-    (re.compile(r"whsec_[A-Za-z0-9+/=_-]+"), f"whsec_{MASK}"),
-    (re.compile(r"(?i)\b(bearer)\s+[^\s\"',;]+"), rf"\1 {MASK}"),
-    (re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?)(?!bearer)(?:basic\s+)?[^\s\"',;]+"), rf"\1{MASK}"),
-    (re.compile(r"(://[^/\s:@]*):[^\s/]+@"), rf"\1:{MASK}@"),
+    ("whsec_", re.compile(r"whsec_[A-Za-z0-9+/=_-]+", re.IGNORECASE), f"whsec_{MASK}"),
+    ("bearer", re.compile(r"\b(bearer)\s+[^\s\"',;]+", re.IGNORECASE), rf"\1 {MASK}"),
+    (
+        "authorization",
+        re.compile(r"\b(authorization['\"]?\s*[:=]\s*['\"]?)(?!bearer)(?:basic\s+)?[^\s\"',;]+", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    ("@", re.compile(r"(://[^/\s:@]*):[^\s/]+@"), rf"\1:{MASK}@"),
     # NATS takes a token in the place of the user name; other schemes have a plain user name there.
-    (re.compile(r"\b((?:nats|tls|wss?)://)[^/\s:@]+@"), rf"\1{MASK}@"),
-    (re.compile(r"(?i)((?:password|token|secret|api_?key)['\"]?\s*[:=]\s*['\"]?)[^\s&\"',;]+"), rf"\1{MASK}"),
+    ("@", re.compile(r"\b((?:nats|tls|wss?)://)[^/\s:@]+@"), rf"\1{MASK}@"),
+    *(
+        (word, re.compile(rf"({word}['\"]?\s*[:=]\s*['\"]?)[^\s&\"',;]+", re.IGNORECASE), rf"\1{MASK}")
+        for word in ("password", "token", "secret", "api_key", "apikey", "api-key")
+    ),
 )
 
 _DEEPEST: Final = 6
@@ -42,10 +46,10 @@ def looks_secret(name: str) -> bool:
 
 def redact(text: str) -> str:
     """`text` with everything shaped like a secret replaced; the words around it stay."""
-    if _SUSPICIOUS.search(text) is None:
-        return text
-    for shape, replacement in _SHAPES:
-        text = shape.sub(replacement, text)
+    lowered = text.lower()
+    for needle, shape, replacement in _SHAPES:
+        if needle in lowered:
+            text = shape.sub(replacement, text)
     return text
 
 
@@ -59,7 +63,7 @@ def _mask(name: str, value: object, depth: int) -> object:
         return value
     if looks_secret(name):
         return MASK
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return value
     if isinstance(value, str):
         return redact(value)

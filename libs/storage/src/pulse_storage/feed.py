@@ -51,10 +51,13 @@ class Feed:
                 _log.warning("feed_interrupted", channel=self._channel, error=repr(exc))
                 await self._clock.sleep(_RETRY_S)
 
+    def _notified(self, *_notification: object) -> None:
+        self._changed.set()
+
     async def _follow(self) -> None:
         async with connect(self._dsn, service=self._service) as connection:
-            connection.add_termination_listener(lambda _connection: self._changed.set())
-            await connection.add_listener(self._channel, lambda *_notification: self._changed.set())
+            connection.add_termination_listener(self._notified)
+            await connection.add_listener(self._channel, self._notified)
             while True:
                 self._changed.clear()
                 await self._refresh(connection)

@@ -77,7 +77,7 @@ async def create(pool: Pool, stored: StoredRoute, policy: dict[str, object], act
         await record_change(connection, route, actor, "route.create")
 
 
-async def update(pool: Pool, stored: StoredRoute, policy: dict[str, object], actor: str, action: str) -> int | None:
+async def update(pool: Pool, stored: StoredRoute, policy: dict[str, object], *, actor: str, action: str) -> int | None:
     """Replace a route and record the new revision, which is returned; None if there is no such route.
 
     Raises `RouteNameTaken`.

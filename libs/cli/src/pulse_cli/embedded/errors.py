@@ -7,7 +7,7 @@ class EmbeddedError(Exception):
     """The embedded stack cannot do what was asked; the message says what a user can do about it."""
 
 
-class DataFolderInUse(EmbeddedError):  # noqa: N818 - reads as the state it names
+class DataFolderInUse(EmbeddedError):
     """Another stack, or a process left by one, holds the data folder."""
 
     def __init__(self, path: Path, pid: int | None) -> None:
@@ -16,7 +16,7 @@ class DataFolderInUse(EmbeddedError):  # noqa: N818 - reads as the state it name
         super().__init__(f"data folder {path} is in use by process {pid if pid is not None else 'unknown'}")
 
 
-class CannotDropPrivileges(EmbeddedError):  # noqa: N818 - reads as the state it names
+class CannotDropPrivileges(EmbeddedError):
     """PostgreSQL refuses to run as root, and this root cannot become somebody else."""
 
     def __init__(self, reason: str) -> None:
@@ -24,7 +24,7 @@ class CannotDropPrivileges(EmbeddedError):  # noqa: N818 - reads as the state it
         super().__init__(f"cannot run postgresql as root: {reason}; run as an ordinary user instead")
 
 
-class ChildFailed(EmbeddedError):  # noqa: N818 - reads as the state it names
+class ChildFailed(EmbeddedError):
     """A child process ended before it was ready, or a one-off command failed."""
 
     def __init__(self, name: str, *, status: int, log_tail: str) -> None:
@@ -34,7 +34,7 @@ class ChildFailed(EmbeddedError):  # noqa: N818 - reads as the state it names
         super().__init__(f"{name} ended with status {status}; its log ends with:\n{log_tail}")
 
 
-class ChildNotReady(EmbeddedError):  # noqa: N818 - reads as the state it names
+class ChildNotReady(EmbeddedError):
     """A child process runs, but did not become ready in time."""
 
     def __init__(self, name: str, *, timeout_s: float, log_tail: str) -> None:
@@ -44,7 +44,7 @@ class ChildNotReady(EmbeddedError):  # noqa: N818 - reads as the state it names
         super().__init__(f"{name} was not ready after {timeout_s:g} s; its log ends with:\n{log_tail}")
 
 
-class ReloadNotConfirmed(EmbeddedError):  # noqa: N818 - reads as the state it names
+class ReloadNotConfirmed(EmbeddedError):
     """nats-server was told to reload but did not report a newer configuration in time."""
 
     def __init__(self, pid: int, *, timeout_s: float) -> None:

@@ -87,7 +87,7 @@ class DataFolder:
 
         The key and the instance are made at the first call.
         """
-        kept = read_json(self._secrets_file) or {
+        kept: dict[str, Any] = read_json(self._secrets_file) or {
             "instance": random_secrets.token_hex(4),
             "nats": {},
             "postgres": {},
@@ -95,7 +95,11 @@ class DataFolder:
             "encryption_key_id": f"k-{random_secrets.token_hex(4)}",
             "encryption_key": base64.b64encode(random_secrets.token_bytes(32)).decode("ascii"),
         }
-        filled = {**kept, "nats": _filled(kept["nats"], nats), "postgres": _filled(kept["postgres"], postgres)}
+        filled: dict[str, Any] = {
+            **kept,
+            "nats": _filled(kept["nats"], nats),
+            "postgres": _filled(kept["postgres"], postgres),
+        }
         if filled != read_json(self._secrets_file):
             self._require_claim()  # two writers would lose each other's passwords
             write_json(self._secrets_file, filled)

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,7 @@ async def reload(pid: int, monitor: Endpoint, *, timeout_s: float = 10.0) -> Non
     os.kill(pid, signal.SIGHUP)
     try:
         async with asyncio.timeout(timeout_s):
-            while (loaded := await _loaded_at(monitor)) is None or loaded == before:
+            while (loaded := await _loaded_at(monitor)) is None or loaded == before:  # noqa: ASYNC110 - another process tells
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as exc:
         raise ReloadNotConfirmed(pid, timeout_s=timeout_s) from exc
@@ -128,7 +128,7 @@ def _update_users(folder: Path, group: str, entries: list[dict[str, Any]]) -> No
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """The supervisor and `pulse device` may write at the same moment; each holds this for milliseconds."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -142,7 +142,10 @@ async def _loaded_at(monitor: Endpoint) -> str | None:
 
 async def _state(monitor: Endpoint) -> dict[str, Any] | None:
     _, body = await probe.http_get(monitor, "/varz")
-    return json.loads(body) if body else None
+    try:
+        return json.loads(body)
+    except ValueError:  # nobody answered, or a stranger did
+        return None
 
 
 def _read_pid(path: Path) -> int | None:

@@ -57,7 +57,7 @@ class NatsConfig:
     store: Path
     pid_file: Path
     system_password: str = field(repr=False)
-    max_file_bytes: int = 8 * 1024 * _MIB
+    max_file_bytes: int = 16 * 1024 * _MIB
     max_memory_bytes: int = 256 * _MIB
     max_payload_bytes: int = _MIB
     sync_always: bool = True
@@ -141,7 +141,7 @@ def _address(endpoint: Endpoint) -> str:
 
 
 def _quoted(value: object) -> str:
-    """As JSON, which nats-server reads, apart from escapes such as `\\u0007` that it does not know."""
+    """As JSON, which nats-server reads, apart from the escapes of control characters."""
     text = json.dumps(value, ensure_ascii=False)
     if "\\u" in text or "\\b" in text or "\\f" in text:
         raise ValueError(

@@ -1,6 +1,7 @@
 """One child process that cannot outlive its parent."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -89,15 +90,20 @@ class Child:
         return await asyncio.shield(self._ended)
 
     async def stop(self, *steps: tuple[signal.Signals, float]) -> int:
-        """Sends each signal and waits its seconds, then kills. Returns the exit status."""
+        """Sends each signal and waits its seconds, then kills it with its process group. Returns the exit status."""
         for number, patience_s in steps:
             if self.status is not None:
                 break
             self.send(number)
             await asyncio.wait((self._ended,), timeout=patience_s)
         if self.status is None:
-            self.send(signal.SIGKILL)
+            self._kill_group()
         return await self.wait()
+
+    def _kill_group(self) -> None:
+        # Not reaped yet, so the group still has our number.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _reap(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self._handle)

@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def cancelled_by_signals() -> Iterator[None]:
+def cancelled_by_signals() -> Generator[None]:
     """Within the block SIGINT, SIGTERM and SIGHUP cancel the current task, at whatever it awaits.
 
     Only the first one does: an impatient second Ctrl-C does not break into the ordered stop.

@@ -173,7 +173,7 @@ class Supervisor:
 async def _until_ready(spec: ChildSpec, child: Child) -> None:
     try:
         async with asyncio.timeout(spec.ready_timeout_s):
-            while child.status is None and not await spec.is_ready(child):
+            while child.status is None and not await spec.is_ready(child):  # noqa: ASYNC110 - another process tells
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as exc:
         log_tail = tail(child.command.log)

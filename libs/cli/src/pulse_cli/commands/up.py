@@ -1,0 +1,35 @@
+"""``pulse up``."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pulse_cli.embedded.folder import DataFolder
+from pulse_cli.embedded.plan import embedded_stack
+from pulse_cli.embedded.signals import cancelled_by_signals
+from pulse_cli.options import Json
+from pulse_cli.output import emit
+from pulse_cli.running import run
+from pulse_cli.target import DEFAULT_DATA
+
+
+def up(
+    data: Annotated[Path, typer.Option("--data", help="Data folder.")] = DEFAULT_DATA, *, as_json: Json = False
+) -> None:
+    """Run all of Pulse here: servers and services on free loopback ports, until interrupted.
+
+    Prints where everything is; restarts what dies, on the same ports.
+    """
+
+    async def work() -> None:
+        with cancelled_by_signals():
+            try:
+                async with DataFolder(data) as folder, embedded_stack(folder) as stack:
+                    emit(stack.addresses.as_announcement(), as_json=as_json)
+                    await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return
+
+    run(work())

@@ -1,0 +1,28 @@
+"""The ``pulse`` command."""
+
+import typer
+
+from pulse_cli.commands import device, dlq, route, tenant
+from pulse_cli.commands.demo import demo
+from pulse_cli.commands.installation import migrate, provision
+from pulse_cli.commands.up import up
+
+app = typer.Typer(
+    help="Pulse: multi-tenant telemetry on NATS JetStream.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("up")(up)
+app.command("demo")(demo)
+app.command("migrate")(migrate)
+app.command("provision")(provision)
+app.add_typer(tenant.app, name="tenant")
+app.add_typer(device.app, name="device")
+app.add_typer(route.app, name="route")
+app.add_typer(dlq.app, name="dlq")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,69 @@
+"""Runs a command: one event loop, errors as sentences, exit codes that mean something.
+
+| code | meaning                                                     |
+|------|-------------------------------------------------------------|
+| 0    | done                                                        |
+| 1    | something was lost, or went wrong that should not           |
+| 2    | refused: what was asked for cannot be done as asked         |
+| 3    | no Pulse to talk to, or it cannot be reached                |
+| 4    | there is no such thing                                      |
+| 130  | interrupted                                                 |
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final, NoReturn
+
+import typer
+
+from pulse_bus.errors import BusError
+from pulse_cli.embedded.errors import EmbeddedError
+from pulse_cli.target import NoTarget
+from pulse_contracts.storing import StorageUnavailable
+from pulse_control.errors import ControlRefused, NotFound
+from pulse_storage.pool import UNAVAILABLE
+
+FAILED: Final = 1
+REFUSED: Final = 2
+UNREACHABLE: Final = 3
+NOT_FOUND: Final = 4
+INTERRUPTED: Final = 130
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Run a command to its end; leaves the process with the code of what went wrong, if something did."""
+    try:
+        asyncio.run(work)
+    except NotFound as exc:
+        fail(exc, NOT_FOUND)
+    except ControlRefused as exc:
+        fail(exc, REFUSED)
+    except (NoTarget, BusError, StorageUnavailable) as exc:
+        fail(exc, UNREACHABLE)
+    except EmbeddedError as exc:
+        fail(exc, REFUSED)
+    except UNAVAILABLE as exc:
+        fail(exc, UNREACHABLE)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def fail(error: Exception | str, code: int) -> NoReturn:
+    """Say what is wrong on stderr and leave."""
+    sys.stderr.write(f"pulse: {str(error) or repr(error)}\n")
+    raise typer.Exit(code)
+
+
+def read_json_option(name: str, text: str | None) -> dict[str, Any] | None:
+    """Return the object that an option's JSON is; raises `ControlRefused` naming the option."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise ControlRefused(name, f"is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise ControlRefused(name, "must be a JSON object")
+    return value  # pyright: ignore[reportUnknownVariableType] - a JSON object

@@ -1,0 +1,116 @@
+"""Which Pulse a command speaks to: a running embedded stack by its data folder, or any other by ``PULSE_…`` settings."""
+
+import getpass
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pulse_bus.connection import BusAddress
+from pulse_cli.embedded.folder import DataFolder
+from pulse_cli.embedded.logins import sync_logins
+from pulse_cli.embedded.plan import LOOPBACK, database_url
+from pulse_cli.embedded.postgres import SUPERUSER
+from pulse_control.context import Actor, Control
+from pulse_egress.policy import AddressPolicy
+from pulse_storage.pool import open_pool
+from pulse_storage.sealing import KeyRing
+
+DEFAULT_DATA: Final = Path(".pulse")
+
+
+class NoTarget(Exception):
+    """No running stack was found, and no settings name one."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        super().__init__(
+            f"no stack runs on {data}: start one with `pulse up --data {data}`, or set PULSE_DATABASE_URL, "
+            "PULSE_NATS_URL, PULSE_NATS_USER, PULSE_NATS_PASSWORD and PULSE_SECRET_KEYS"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a command does its work. Nothing secret appears in its ``repr``."""
+
+    folder: DataFolder | None
+    control_url: str
+    owner_url: str
+    bus: BusAddress
+    keys: str
+    egress_allow: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Target({self.bus.url})"
+
+
+def find_target(data: Path | None) -> Target:
+    """Return the target; ``--data`` goes before settings, settings before the default folder. Raises `NoTarget`."""
+    if data is None and "PULSE_DATABASE_URL" in os.environ:
+        return _from_environment()
+    return _from_folder(data or Path(os.environ.get("PULSE_DATA", DEFAULT_DATA)))
+
+
+@asynccontextmanager
+async def open_control(target: Target) -> AsyncGenerator[Control, None]:
+    """Yield the use cases' context for *target*."""
+    async with open_pool(target.control_url, service="cli") as pool:
+        yield Control(
+            pool=pool,
+            keys=KeyRing.parse(target.keys),
+            egress=AddressPolicy.from_ranges(target.egress_allow),
+        )
+
+
+def actor() -> Actor:
+    """Who runs the command, for ``admin_log``."""
+    try:
+        return Actor(f"cli:{getpass.getuser()}")
+    except (KeyError, OSError):
+        return Actor(f"cli:uid-{os.getuid()}")
+
+
+def after_login_change(target: Target) -> Callable[[Control], Awaitable[None]]:
+    """Return what makes a changed login known to the broker, where the broker is ours."""
+
+    async def sync(control: Control) -> None:
+        if target.folder is not None:
+            await sync_logins(control, target.folder)
+
+    return sync
+
+
+def _from_environment() -> Target:
+    names = ("PULSE_DATABASE_URL", "PULSE_NATS_URL", "PULSE_NATS_USER", "PULSE_NATS_PASSWORD", "PULSE_SECRET_KEYS")
+    if missing := [name for name in names if not os.environ.get(name)]:
+        raise NoTarget(Path(f"{DEFAULT_DATA} ({', '.join(missing)} not set)"))
+    url, nats_url, user, password, keys = (os.environ[name] for name in names)
+    allow = os.environ.get("PULSE_EGRESS_ALLOW", "")
+    return Target(
+        folder=None,
+        control_url=url,
+        owner_url=os.environ.get("PULSE_OWNER_DATABASE_URL", url),
+        bus=BusAddress(url=nats_url, user=user, password=password, service="control"),
+        keys=keys,
+        egress_allow=tuple(part.strip() for part in allow.split(",") if part.strip()),
+    )
+
+
+def _from_folder(path: Path) -> Target:
+    folder = DataFolder(path)
+    announced = folder.announced()
+    if announced is None:
+        raise NoTarget(path)
+    secrets = folder.secrets()
+    port = int(str(announced["postgres"]).rpartition(":")[2])
+    return Target(
+        folder=folder,
+        control_url=database_url(port, "pulse_control", secrets.postgres["pulse_control"]),
+        owner_url=database_url(port, SUPERUSER, secrets.postgres[SUPERUSER]),
+        bus=BusAddress(url=str(announced["nats"]), user="control", password=secrets.nats["control"], service="control"),
+        keys=f"{secrets.encryption_key_id}:{secrets.encryption_key}",
+        egress_allow=(LOOPBACK,),
+    )

@@ -1,0 +1,69 @@
+"""Devices: making, listing, rotating, revoking."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pulse_contracts.ids import DeviceId, InvalidIdentity, TenantId, device_id, tenant_id
+from pulse_control.context import Actor, Control
+from pulse_control.errors import ControlRefused, NotFound
+from pulse_control.tokens import bcrypt_of, new_token, sha256_of
+from pulse_storage import devices
+from pulse_storage.devices import DeviceExists, DeviceRow, TokenHashes, UnknownTenant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceToken:
+    """A device with a token just made. The token is shown this once."""
+
+    tenant_id: TenantId
+    device_id: DeviceId
+    token: str
+
+
+async def create_devices(control: Control, tenant: str, names: Sequence[str], actor: Actor) -> list[DeviceToken]:
+    """Make devices, all or none; raises `ControlRefused`."""
+    made = [_new_token(tenant, name) for name in names]
+    try:
+        await devices.create(control.pool, _tenant(tenant), [_hashes(device) for device in made], actor)
+    except DeviceExists as exc:
+        raise ControlRefused("device_id", str(exc)) from exc
+    except UnknownTenant as exc:
+        raise NotFound("tenant_id", str(exc)) from exc
+    return made
+
+
+async def rotate_device(control: Control, tenant: str, name: str, actor: Actor) -> DeviceToken:
+    """Replace a device's token, which also lifts a revocation; raises `NotFound`."""
+    made = _new_token(tenant, name)
+    if not await devices.rotate(control.pool, made.tenant_id, _hashes(made), actor):
+        raise NotFound("device_id", f"there is no device {name!r}")
+    return made
+
+
+async def revoke_device(control: Control, tenant: str, name: str, actor: Actor) -> None:
+    """Refuse a device from now on; raises `NotFound`."""
+    if not await devices.revoke(control.pool, _tenant(tenant), DeviceId(name), actor):
+        raise NotFound("device_id", f"there is no device {name!r}")
+
+
+async def list_devices(control: Control, tenant: str) -> list[DeviceRow]:
+    """Return one tenant's devices by id."""
+    return await devices.list_of_tenant(control.pool, _tenant(tenant))
+
+
+def _tenant(text: str) -> TenantId:
+    try:
+        return tenant_id(text)
+    except InvalidIdentity as exc:
+        raise ControlRefused(exc.field, exc.reason) from exc
+
+
+def _new_token(tenant: str, name: str) -> DeviceToken:
+    try:
+        return DeviceToken(tenant_id=tenant_id(tenant), device_id=device_id(name), token=new_token("dev"))
+    except InvalidIdentity as exc:
+        raise ControlRefused(exc.field, exc.reason) from exc
+
+
+def _hashes(device: DeviceToken) -> TokenHashes:
+    return TokenHashes(device_id=device.device_id, sha256=sha256_of(device.token), bcrypt=bcrypt_of(device.token))

@@ -1,0 +1,45 @@
+"""Where a route's messages are: the fast lane or the siding, and why."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pulse_bus.connection import Connection
+from pulse_bus.siding import Siding
+from pulse_contracts import headers
+from pulse_contracts.routes import Route
+from pulse_contracts.subjects import RouteAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteState:
+    """The truth about one route, as the server knows it."""
+
+    lane: str
+    """``fast``, ``siding`` or ``parked``."""
+    waiting: int
+    cause: str | None
+    oldest_routed_at: str | None
+    phase: str | None
+    """``probing`` or ``growing``, while it has a turn."""
+    paused_until: str | None
+
+
+async def route_state(bus: Connection, route: Route) -> RouteState:
+    """Ask the server; raises `ApiError` or `BusUnavailable`."""
+    siding = Siding(bus)
+    address = RouteAddress(kind=route.kind, tenant=route.tenant_id, route=route.route_id)
+    waiting = await siding.waiting_of(address)
+    head = await siding.peek(address) if waiting else None
+    turn = await siding.turn_info(address)
+    fields = head.headers if head else {}
+    routed_at = fields.get(headers.ROUTED_AT)
+    config: dict[str, Any] = turn["config"] if turn else {}
+    return RouteState(
+        lane="parked" if waiting and not route.enabled else "siding" if waiting else "fast",
+        waiting=waiting,
+        cause=fields.get(headers.CAUSE),
+        oldest_routed_at=datetime.fromtimestamp(int(routed_at) / 1000, UTC).isoformat() if routed_at else None,
+        phase=config.get("metadata", {}).get("state"),
+        paused_until=config.get("pause_until") if turn and turn.get("paused") else None,
+    )

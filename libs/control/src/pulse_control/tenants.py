@@ -1,0 +1,44 @@
+"""Tenants: making and listing them."""
+
+from dataclasses import dataclass
+
+from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
+from pulse_control.context import Actor, Control
+from pulse_control.errors import ControlRefused
+from pulse_control.tokens import bcrypt_of, new_token, sha256_of
+from pulse_storage import tenants
+from pulse_storage.tenants import TenantExists, TenantRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTenant:
+    """A tenant just made. The key is shown this once."""
+
+    tenant_id: TenantId
+    ingest_key: str
+
+
+async def create_tenant(control: Control, text: str, name: str | None, actor: Actor) -> NewTenant:
+    """Make a tenant with its ingest key; raises `ControlRefused`."""
+    try:
+        tenant = tenant_id(text)
+    except InvalidIdentity as exc:
+        raise ControlRefused(exc.field, exc.reason) from exc
+    key = new_token("key")
+    try:
+        await tenants.create(
+            control.pool,
+            tenant,
+            name=name or tenant,
+            key_sha256=sha256_of(key),
+            key_bcrypt=bcrypt_of(key),
+            actor=actor,
+        )
+    except TenantExists as exc:
+        raise ControlRefused("tenant_id", str(exc)) from exc
+    return NewTenant(tenant_id=tenant, ingest_key=key)
+
+
+async def list_tenants(control: Control) -> list[TenantRow]:
+    """Return every tenant by id."""
+    return await tenants.list_all(control.pool)

@@ -1,0 +1,49 @@
+"""One attempt, from a parcel to a result."""
+
+from collections.abc import Mapping
+
+from pulse_contracts.outcome import Delivered, Failed, Outcome
+from pulse_delivery.adapters.route_book import Destination
+from pulse_delivery.adapters.settler import Result
+from pulse_delivery.domain.memory import DeliveredMemory
+from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.ports import Sender
+from pulse_runtime import failpoints
+from pulse_runtime.clock import Clock
+from pulse_runtime.logging import get_logger
+
+_log = get_logger(__name__)
+
+
+class Attempts:
+    """Makes attempts with the sender of each kind. Both the fast lane and the siding's turns come here."""
+
+    def __init__(self, senders: Mapping[str, Sender], memory: DeliveredMemory, clock: Clock) -> None:
+        self._senders = senders
+        self._memory = memory
+        self._clock = clock
+
+    def was_delivered(self, parcel: Parcel) -> bool:
+        """Whether this process has delivered the parcel already: a broker may forget an ack."""
+        return parcel.delivery_id in self._memory
+
+    async def make(self, parcel: Parcel, destination: Destination) -> Result:
+        """Attempt once. Never raises for what a destination can do."""
+        began, started = self._clock.now(), self._clock.monotonic()
+        outcome = await self._send(parcel, destination)
+        failpoints.hit("delivery.after_post")
+        if isinstance(outcome, Delivered):
+            self._memory.add(parcel.delivery_id)
+        return Result(outcome=outcome, began=began, took_s=self._clock.monotonic() - started)
+
+    async def _send(self, parcel: Parcel, destination: Destination) -> Outcome:
+        sender = self._senders.get(parcel.address.kind)
+        if sender is None:
+            return Failed(error=f"no sender for {parcel.address.kind} is installed here", answered=False)
+        if destination.trouble:
+            return Failed(error=destination.trouble, answered=False)
+        try:
+            return await sender.attempt(parcel, destination.route, destination.secrets)
+        except Exception as exc:  # noqa: BLE001 - a sender's bug must not stop the lanes; the message is kept and tried again
+            _log.exception("sender_failed", kind=parcel.address.kind, route_id=parcel.address.route)
+            return Failed(error=f"the sender failed: {type(exc).__name__}", answered=False)

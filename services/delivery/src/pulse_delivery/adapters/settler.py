@@ -1,0 +1,214 @@
+"""Carries out dispositions. Effects always come before acks; an effect that cannot be had now is tried again."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pulse_bus.errors import BusUnavailable, PublishRefused
+from pulse_bus.incoming import Incoming
+from pulse_bus.outgoing import Outgoing
+from pulse_bus.publisher import Publisher
+from pulse_contracts import headers, subjects
+from pulse_contracts.envelope import format_time
+from pulse_contracts.kinds import KindDescriptor
+from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
+from pulse_contracts.records import AttemptRecord, DeadLetterRecord
+from pulse_contracts.routes import Route
+from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.troubles import Troubles
+from pulse_runtime import failpoints
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import (
+    ATTEMPT_RECORDS_LOST,
+    MESSAGES_SHUNTED,
+    ROUTE_ATTEMPT_FAILED,
+    ROUTE_DELIVERED,
+    ROUTE_DELIVERY_FAILED_DLQ,
+)
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import DeliveryMetrics
+
+_log = get_logger(__name__)
+_RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one attempt came to, and when."""
+
+    outcome: Outcome
+    began: datetime
+    took_s: float
+
+
+class Settler:
+    """Publishes what an outcome asks for, then acknowledges the message."""
+
+    def __init__(
+        self,
+        *,
+        siding: Publisher,
+        dead_letters: Publisher,
+        attempts: Publisher,
+        descriptors: dict[str, KindDescriptor],
+        troubles: Troubles,
+        metrics: DeliveryMetrics,
+        clock: Clock,
+    ) -> None:
+        self._siding = siding
+        self._dead_letters = dead_letters
+        self._attempts = attempts
+        self._descriptors = descriptors
+        self._troubles = troubles
+        self._metrics = metrics
+        self._clock = clock
+
+    async def record(self, parcel: Parcel, route: Route, result: Result) -> None:
+        """Put the attempt on record, in the log stream and as one wide line. A gap in the log is counted."""
+        outcome = result.outcome
+        record = AttemptRecord(
+            message_id=parcel.envelope.message_id,
+            tenant_id=parcel.address.tenant,
+            route_id=parcel.address.route,
+            revision=route.revision,
+            attempt=parcel.attempts + 1,
+            outcome=_name(outcome),
+            status=outcome.status,
+            error=None if isinstance(outcome, Delivered) else outcome.error,
+            duration_ms=round(result.took_s * 1000, 3),
+            at=format_time(result.began),
+        )
+        self._observe(parcel, route, record)
+        message_id = f"{parcel.delivery_id}:{record.at}"
+        subject = subjects.attempt(parcel.address.tenant, parcel.address.route)
+        try:
+            await self._attempts.publish(Outgoing(subject=subject, data=record.encode(), message_id=message_id))
+        except (PublishRefused, BusUnavailable) as exc:
+            self._metrics.attempt_records_lost_total.inc()
+            _log.warning(ATTEMPT_RECORDS_LOST, count=1, error=str(exc))
+
+    async def shunt(self, message: Incoming, parcel: Parcel, reason: str, attempts: int) -> None:
+        """Move the message to the siding, to the tail of its route, then acknowledge.
+
+        The route is troubled from the moment this is called. A full siding makes a dead letter; one that cannot be
+        reached keeps the message here, unacknowledged, until it can.
+        """
+        address = parcel.address
+        outgoing = Outgoing(
+            subject=subjects.siding(address.kind, address.tenant, address.route),
+            data=message.data,
+            message_id=f"{parcel.delivery_id}:s{attempts}",
+            headers={
+                headers.ROUTE_REVISION: str(parcel.revision),
+                headers.ROUTED_AT: str(int(parcel.routed_at.timestamp() * 1000)),
+                headers.ATTEMPTS: str(attempts),
+                headers.CAUSE: reason,
+            },
+        )
+        waits = False
+        self._troubles.shunt_begins(address)
+        try:
+            waits = await self._publish_patiently(self._siding, outgoing)
+        finally:
+            self._troubles.shunt_ends(address, waits=waits)
+        if not waits:
+            await self.dead_letter(message, parcel, None, "siding_full", "the siding of the route is full")
+            return
+        self._metrics.shunts_total.labels(reason=reason).inc()
+        _log.debug(MESSAGES_SHUNTED, route_id=address.route, reason=reason)
+        failpoints.hit("delivery.after_shunt")
+        await message.ack()
+
+    async def dead_letter(
+        self, message: Incoming, parcel: Parcel, route: Route | None, reason: str, error: str
+    ) -> None:
+        """Publish a dead letter, then acknowledge."""
+        await self.publish_dead_letter(parcel, route, reason, error)
+        await message.ack()
+
+    async def publish_dead_letter(self, parcel: Parcel, route: Route | None, reason: str, error: str) -> None:
+        """Return when the dead letter is durable in its stream."""
+        address = parcel.address
+        descriptor = self._descriptors.get(address.kind)
+        config = descriptor.masked(route.config) if descriptor and route else {}
+        record = DeadLetterRecord(
+            route_id=address.route,
+            kind=address.kind,
+            config=config,
+            reason=reason,
+            error=f"{reason}: {error}",
+            attempts=parcel.attempts,
+            created_at=self._clock.now(),
+            envelope=parcel.envelope,
+        )
+        self._metrics.dead_letters_total.labels(reason=reason).inc()
+        _log.info(
+            ROUTE_DELIVERY_FAILED_DLQ,
+            route_id=address.route,
+            message_id=parcel.envelope.message_id,
+            destination=destination_of(route),
+            error=error,
+            reason=reason,
+        )
+        if failpoints.enabled("delivery.drop_dead_letter"):
+            return
+        outgoing = Outgoing(
+            subject=subjects.dead_letter(address.tenant, address.route),
+            data=record.encode(),
+            message_id=f"{parcel.delivery_id}:dlq",
+        )
+        while not await self._publish_patiently(self._dead_letters, outgoing):
+            await self._clock.sleep(_RETRY_S)
+
+    async def _publish_patiently(self, publisher: Publisher, outgoing: Outgoing) -> bool:
+        """Return True once it is committed, False if its subject is full; waits out everything else."""
+        while True:
+            try:
+                await publisher.publish(outgoing)
+            except PublishRefused as exc:
+                if exc.reason == "subject_full":
+                    return False
+                _log.warning("publish_refused", subject=outgoing.subject, error=str(exc))
+            except BusUnavailable as exc:
+                _log.warning("publish_failed", subject=outgoing.subject, error=str(exc))
+            else:
+                return True
+            await self._clock.sleep(_RETRY_S)
+
+    def _observe(self, parcel: Parcel, route: Route, record: AttemptRecord) -> None:
+        kind = parcel.address.kind
+        self._metrics.attempts_total.labels(kind=kind, outcome=record.outcome).inc()
+        self._metrics.attempt_seconds.labels(kind=kind).observe(record.duration_ms / 1000)
+        fields = {
+            "route_id": record.route_id,
+            "tenant_id": record.tenant_id,
+            "message_id": record.message_id,
+            "destination": destination_of(route),
+            "attempt": record.attempt,
+            "status": record.status,
+            "duration_ms": record.duration_ms,
+        }
+        if record.outcome == "delivered":
+            age = (self._clock.now() - parcel.envelope.received_at).total_seconds()
+            self._metrics.end_to_end_seconds.labels(kind=kind).observe(max(age, 0.0))
+            _log.info(ROUTE_DELIVERED, **fields)
+        else:
+            _log.info(ROUTE_ATTEMPT_FAILED, **fields, error=record.error)
+
+
+def destination_of(route: Route | None) -> str:
+    """Name a destination for the log: never with what may be secret in a URL."""
+    if route is None:
+        return "unknown"
+    target = str(route.config.get("url") or route.config.get("topic") or route.config.get("subject") or route.kind)
+    return target.partition("?")[0]
+
+
+def _name(outcome: Outcome) -> str:
+    match outcome:
+        case Delivered():
+            return "delivered"
+        case Failed():
+            return "failed"
+        case Rejected():
+            return "rejected"

@@ -1,0 +1,202 @@
+"""Delivery, put together: what it is made of, and the order in which it starts and stops.
+
+Stopping runs backwards: pulling ends, attempts in flight get their time, turns end, then what they handed over is
+committed, then the writers end. Whatever is left stays in the streams.
+"""
+
+from importlib.metadata import entry_points
+from random import random
+from typing import cast
+
+from pulse_bus.connection import BusAddress, Connection, connect
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.publisher import Publisher
+from pulse_bus.reaper import Reaper
+from pulse_bus.siding import ACK_WAIT_S, Siding, turn_name
+from pulse_contracts.kinds import installed_kinds
+from pulse_contracts.topology import (
+    ATTEMPT,
+    DEAD_LETTER_WRITER,
+    DEADLETTER,
+    DELIVERY,
+    DELIVERY_LOG_WRITER,
+    SIDING,
+    deliver_consumer,
+)
+from pulse_delivery.adapters.attempts import Attempts
+from pulse_delivery.adapters.route_book import RouteBook
+from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.domain.lanes import Lanes
+from pulse_delivery.domain.limits import LaneLimits
+from pulse_delivery.domain.memory import DeliveredMemory
+from pulse_delivery.domain.ports import Sender
+from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.kinds.context import MqttTarget, OpenSender, SenderContext
+from pulse_delivery.lanes.fast_lane import FastLane, Held
+from pulse_delivery.settings import DeliverySettings
+from pulse_delivery.siding.gate import FastLaneGate
+from pulse_delivery.siding.keeper import TurnKeeper
+from pulse_delivery.siding.turn import TurnTools
+from pulse_delivery.writers.dead_letters import dead_letter_writer
+from pulse_delivery.writers.delivery_log import delivery_log_writer
+from pulse_egress.policy import AddressPolicy
+from pulse_runtime.events import DELIVERY_WORKERS_STOPPED
+from pulse_runtime.frame import Frame
+from pulse_runtime.lifecycle import Lifecycle
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import BusMetrics, DeliveryMetrics
+from pulse_runtime.refusal import StartRefused
+from pulse_runtime.settings import load_settings
+from pulse_storage.pool import open_pool
+from pulse_storage.sealing import KeyRing, KeyRingInvalid
+
+_log = get_logger(__name__)
+_PREFETCH = 2_000
+_UNHURRIED_S = 0.1
+"""Shunts and attempt records gather this long: their fsyncs must not compete with those of hurried work."""
+_FEW_SLOTS = 64
+SENDERS = "pulse.senders"
+
+
+async def start(lifecycle: Lifecycle) -> None:
+    """Start delivery; returns when it delivers."""
+    settings = load_settings(DeliverySettings)
+    frame = await Frame.open("delivery", settings, lifecycle)
+    clock, health = frame.clock, frame.health
+    metrics, bus_metrics = DeliveryMetrics(frame.registry), BusMetrics(frame.registry)
+    limits = _limits(settings)
+    metrics.slots.set(limits.slots)
+
+    address = BusAddress(
+        url=settings.nats_url,
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value(),
+        service="delivery",
+    )
+    bus = await frame.enter("bus", connect(address))
+    dsn = settings.database_url.get_secret_value()
+    pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
+    health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+
+    dead = PullConsumer(bus, DEADLETTER.name, DEAD_LETTER_WRITER.name, clock=clock, capacity=_PREFETCH)
+    log = PullConsumer(bus, ATTEMPT.name, DELIVERY_LOG_WRITER.name, clock=clock, capacity=_PREFETCH)
+    await frame.run_until_stopped("pull[dead-letter-writer]", dead.run)
+    await frame.run_until_stopped("pull[delivery-log-writer]", log.run)
+    await frame.run_until_stopped("write[dead_letter_messages]", dead_letter_writer(dead, pool, clock).run)
+    await frame.run_until_stopped("write[delivery_log]", delivery_log_writer(log, pool, metrics, clock).run)
+
+    siding = Publisher(bus, SIDING.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
+    dead_letters = Publisher(bus, DEADLETTER.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
+    records = Publisher(bus, ATTEMPT.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
+    for publisher, stream in ((siding, SIDING), (dead_letters, DEADLETTER), (records, ATTEMPT)):
+        await frame.run_until_stopped(f"commit[{stream.name}]", publisher.run)
+
+    book = RouteBook(dsn, _key_ring(settings), clock)
+    await frame.run_until_stopped("routes", book.feed.run)
+    health.register("routes", lambda: None if book.feed.loaded.is_set() else "no routes read yet")
+
+    kinds = {name: kind for name, kind in installed_kinds().items() if kind.emits}
+    senders = await _open_senders(frame, bus, settings)
+    consumers = [
+        PullConsumer(bus, DELIVERY.name, deliver_consumer(kind).name, clock=clock, capacity=limits.prefetch)
+        for kind in senders
+    ]
+    troubles, lanes = Troubles(), Lanes[Held](limits)
+    settler = Settler(
+        siding=siding,
+        dead_letters=dead_letters,
+        attempts=records,
+        descriptors=kinds,
+        troubles=troubles,
+        metrics=metrics,
+        clock=clock,
+    )
+    attempts = Attempts(senders, DeliveredMemory(), clock)
+    fast_lane = FastLane(
+        consumers,
+        lanes=lanes,
+        limits=limits,
+        troubles=troubles,
+        book=book,
+        attempts=attempts,
+        settler=settler,
+        metrics=metrics,
+        clock=clock,
+        lag_s=frame.watchdog.total_lag_s,
+    )
+    yard = Siding(bus)
+    tools = TurnTools(
+        siding=yard,
+        book=book,
+        troubles=troubles,
+        attempts=attempts,
+        settler=settler,
+        gate=FastLaneGate(fast_lane, lanes, troubles, clock),
+        metrics=metrics,
+        clock=clock,
+        random=random,
+        open_consumer=lambda route: PullConsumer(
+            bus, SIDING.name, turn_name(route), clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S
+        ),
+    )
+    keeper = TurnKeeper(yard, troubles, book, tools, metrics=metrics, clock=clock)
+
+    await book.feed.loaded.wait()
+    await keeper.look_first()
+    reapers = [Reaper(bus, (deliver_consumer(kind),), clock=clock) for kind in senders]
+    for kind, reaper in zip(senders, reapers, strict=True):
+        await frame.run_until_stopped(f"reap[DELIVERY.{kind}]", reaper.run)
+    health.register("consumers", lambda: next((r.trouble for r in reapers if r.trouble), None))
+    for consumer in consumers:
+        await frame.run_until_stopped(f"pull[{consumer.name}]", consumer.run)
+    await frame.run_until_stopped("lanes", fast_lane.run)
+    await frame.run_until_stopped("turns", keeper.run)
+
+    async def drain() -> None:
+        left = await fast_lane.drain(settings.drain_s)
+        _log.info(DELIVERY_WORKERS_STOPPED, left_in_streams=left)
+
+    lifecycle.on_stop("drain", drain, settings.drain_s + 2)
+    frame.started()
+
+
+def _limits(settings: DeliverySettings) -> LaneLimits:
+    slots = settings.delivery_worker_count
+    if slots < _FEW_SLOTS:
+        _log.warning(
+            "delivery_worker_count_small",
+            slots=slots,
+            effect="few attempts at once: hanging destinations send healthy routes to the siding, which delays them",
+        )
+    default = LaneLimits()
+    return LaneLimits(slots=slots, held_messages=default.held_messages // settings.delivery_replicas)
+
+
+def _key_ring(settings: DeliverySettings) -> KeyRing:
+    try:
+        return KeyRing.parse(settings.secret_keys.get_secret_value())
+    except KeyRingInvalid as exc:
+        raise StartRefused(f"PULSE_SECRET_KEYS: {exc}") from exc
+
+
+async def _open_senders(frame: Frame, bus: Connection, settings: DeliverySettings) -> dict[str, Sender]:
+    try:
+        egress = AddressPolicy.from_ranges(settings.egress_allow)
+    except ValueError as exc:
+        raise StartRefused(f"PULSE_EGRESS_ALLOW: {exc}") from exc
+    password = settings.mqtt_password.get_secret_value() if settings.mqtt_password else None
+    mqtt = None
+    if settings.mqtt_host:
+        mqtt = MqttTarget(
+            host=settings.mqtt_host,
+            port=settings.mqtt_port,
+            user=settings.mqtt_user,
+            password=password,
+            client_id=settings.mqtt_client_id,
+        )
+    context = SenderContext(clock=frame.clock, egress=egress, bus=bus, mqtt=mqtt)
+    senders: dict[str, Sender] = {}
+    for entry in sorted(entry_points(group=SENDERS), key=lambda entry: entry.name):
+        open_sender = cast("OpenSender", entry.load())
+        senders[entry.name] = await frame.enter(f"sender[{entry.name}]", open_sender(context))
+    return senders

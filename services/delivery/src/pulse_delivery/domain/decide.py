@@ -1,0 +1,74 @@
+"""From an outcome to what follows. The one place where it is decided whether to try again.
+
+| outcome   | on the fast lane          | head of the siding                                                  |
+|-----------|---------------------------|---------------------------------------------------------------------|
+| Delivered | Settle                    | Settle                                                              |
+| Rejected  | DeadLetter                | DeadLetter                                                          |
+| Failed    | Shunt to the siding       | ProbeFailed: the message waits, the route is paused                 |
+|           |                           | Shunt to the tail, once the destination *answered* it `HEAD_TRIES`  |
+|           |                           | times: a poison message must not block its route                    |
+| … too old, or answered `max_attempts` times: DeadLetter, on either                                            |
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from pulse_contracts.disposition import DeadLetter, Disposition, ProbeFailed, Settle, Shunt
+from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
+from pulse_contracts.routes import RoutePolicy
+from pulse_delivery.domain.backoff import pause_s
+
+HEAD_TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is known about the attempt that an outcome belongs to."""
+
+    attempts: int
+    """Earlier attempts that were answered with failure, as the message's header says."""
+    routed_at: datetime
+    is_probe: bool
+    """Whether the message came from the siding."""
+    head_tries: int = 0
+    """Answered failures of this head since it became the head."""
+    failures: int = 0
+    """Failures of the route in a row, before this outcome."""
+
+
+def decide(
+    outcome: Outcome, attempt: Attempt, policy: RoutePolicy, now: datetime, *, random: Callable[[], float]
+) -> Disposition:
+    """Return what follows from *outcome*. Pure: the edge carries it out."""
+    match outcome:
+        case Delivered():
+            return Settle()
+        case Rejected(reason=reason, error=error):
+            return DeadLetter(reason=reason, error=error)
+        case Failed() as failed:
+            return _after_failure(failed, attempt, policy, now, random)
+        case _:
+            assert_never(outcome)
+
+
+def is_expired(routed_at: datetime, policy: RoutePolicy, now: datetime) -> bool:
+    """Whether a message has waited longer than its route wants it to."""
+    return now - routed_at >= timedelta(seconds=policy.max_age_s)
+
+
+def _after_failure(
+    failed: Failed, attempt: Attempt, policy: RoutePolicy, now: datetime, random: Callable[[], float]
+) -> Disposition:
+    answered = attempt.attempts + attempt.head_tries + failed.answered
+    if is_expired(attempt.routed_at, policy, now):
+        return DeadLetter(reason="max_age", error=f"not delivered within {policy.max_age_s:g} s: {failed.error}")
+    if failed.answered and answered >= policy.max_attempts:
+        return DeadLetter(reason="max_attempts", error=f"answered with failure {answered} times: {failed.error}")
+    if not attempt.is_probe:
+        return Shunt(reason="attempt_failed", attempts=answered)
+    if failed.answered and attempt.head_tries + 1 >= HEAD_TRIES:
+        return Shunt(reason="head_failed", attempts=answered)
+    pause = pause_s(attempt.failures + 1, policy, failed.retry_after_s, random)
+    return ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error)

@@ -1,0 +1,29 @@
+"""The bounds of the fast lane, each with the invariant it protects (ADR 0005): starting values, to be measured."""
+
+from dataclasses import dataclass
+
+from pulse_contracts.topology import DELIVER_MAX_ACK_PENDING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLimits:
+    """Bounds of one delivery process."""
+
+    slots: int = 4096
+    """Attempts in flight over all routes (``DELIVERY_WORKER_COUNT``): bounds sockets and memory."""
+    lane_in_flight: int = 16
+    """Attempts in flight of one route: no route takes the budget for itself."""
+    lane_waiting: int = 64
+    """Messages that wait in a lane: a short burst is no reason for the siding."""
+    stuck_in_flight: int = 4
+    """Attempts in flight of a stuck lane, which queues nothing: a hanging route holds next to nothing."""
+    stuck_after_s: float = 0.5
+    """An attempt younger than this never makes a lane stuck: merely slow is not sick."""
+    stuck_factor: float = 4.0
+    """So many times what the route usually takes makes a lane stuck."""
+    held_messages: int = DELIVER_MAX_ACK_PENDING * 6 // 10
+    """Attempting, waiting and prefetched: below ``max_ack_pending``, so that no lane stops the pulling of all."""
+    held_bytes: int = 64 * 1024 * 1024
+    """Bodies of the held messages: bounds memory."""
+    prefetch: int = 1024
+    """Messages that wait unread in the process."""

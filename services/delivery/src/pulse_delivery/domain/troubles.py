@@ -1,0 +1,55 @@
+"""Which routes are troubled. The truth is the siding's own contents; this is what a process knows of it."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from pulse_contracts.subjects import RouteAddress
+
+
+class Troubles:
+    """Troubled routes, as read from the siding about once a second and as this process's own shunts make them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[RouteAddress, int] = {}
+        self._shunting: Counter[RouteAddress] = Counter()
+        self._held: set[RouteAddress] = set()
+
+    def is_troubled(self, address: RouteAddress) -> bool:
+        """Whether new messages of the route go behind the others in the siding."""
+        return (address in self._waiting or address in self._shunting) and address not in self._held
+
+    def shunt_begins(self, address: RouteAddress) -> None:
+        """From now on the route is troubled: what comes next goes behind this message."""
+        self._shunting[address] += 1
+
+    def shunt_ends(self, address: RouteAddress, *, waits: bool) -> None:
+        """The shunt is committed (*waits*) or came to nothing."""
+        if waits:
+            self._waiting[address] = self._waiting.get(address, 0) + 1
+        self._shunting[address] -= 1
+        if not self._shunting[address]:
+            del self._shunting[address]
+
+    def is_shunting(self, address: RouteAddress) -> bool:
+        """Whether a message of the route is on its way to the siding."""
+        return address in self._shunting
+
+    def replace(self, waiting: Mapping[RouteAddress, int]) -> None:
+        """Take the siding's own account."""
+        self._waiting = dict(waiting)
+
+    def hold(self, address: RouteAddress) -> None:
+        """The siding is nearly empty: new messages gather in the route's lane, which is held."""
+        self._held.add(address)
+
+    def unhold(self, address: RouteAddress) -> None:
+        self._held.discard(address)
+
+    def recovered(self, address: RouteAddress) -> None:
+        """The siding holds nothing of the route any more."""
+        self._waiting.pop(address, None)
+        self._held.discard(address)
+
+    def all(self) -> dict[RouteAddress, int]:
+        """Return the troubled routes with the number of messages known to wait."""
+        return dict(self._waiting)

@@ -1,0 +1,1 @@
+"""Destination kinds, each a leaf: a descriptor, and a sender where something is sent."""

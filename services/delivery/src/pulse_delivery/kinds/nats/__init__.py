@@ -1,0 +1,1 @@
+"""The kind nats: a subject in the tenant's export space."""

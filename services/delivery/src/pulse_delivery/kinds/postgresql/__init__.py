@@ -1,0 +1,1 @@
+"""The kind postgresql: delivered once stored."""

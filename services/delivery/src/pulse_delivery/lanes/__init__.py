@@ -1,0 +1,1 @@
+"""The fast lane: one attempt a message, no lane waiting for another."""

@@ -1,0 +1,254 @@
+"""The fast lane: takes messages off DELIVERY, gives each one attempt or moves it to the siding at once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from random import random
+from typing import Any, Final
+
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.incoming import Incoming
+from pulse_contracts.disposition import DeadLetter, Settle, Shunt
+from pulse_contracts.envelope import InvalidEnvelope
+from pulse_contracts.outcome import Delivered
+from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.adapters.attempts import Attempts
+from pulse_delivery.adapters.parcels import parcel_of
+from pulse_delivery.adapters.route_book import Destination, RouteBook
+from pulse_delivery.adapters.settler import Result, Settler
+from pulse_delivery.domain.decide import Attempt, decide
+from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
+from pulse_delivery.domain.limits import LaneLimits
+from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.troubles import Troubles
+from pulse_runtime.clock import Clock
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import DeliveryMetrics
+
+_log = get_logger(__name__)
+_TAKE: Final = 256
+_TICK_S: Final = 0.1
+_UNREADABLE_PAUSE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """A message in the fast lane."""
+
+    message: Incoming
+    parcel: Parcel
+    destination: Destination
+
+
+class FastLane:
+    """Runs the lanes. Every message taken is settled: attempted once, shunted, or dead-lettered."""
+
+    def __init__(
+        self,
+        consumers: Sequence[PullConsumer],
+        *,
+        lanes: Lanes[Held],
+        limits: LaneLimits,
+        troubles: Troubles,
+        book: RouteBook,
+        attempts: Attempts,
+        settler: Settler,
+        metrics: DeliveryMetrics,
+        clock: Clock,
+        lag_s: Callable[[], float],
+    ) -> None:
+        self._consumers = consumers
+        self._lanes = lanes
+        self._limits = limits
+        self._troubles = troubles
+        self._book = book
+        self._attempts = attempts
+        self._settler = settler
+        self._metrics = metrics
+        self._clock = clock
+        self._lag_s = lag_s
+        self._unsettled = 0
+        self._unsettled_bytes = 0
+        self._tasks: asyncio.TaskGroup | None = None
+        self._settled = asyncio.Event()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Deliver until cancelled. A failure of this code ends the process: the messages come again."""
+        async with asyncio.TaskGroup() as self._tasks:
+            for consumer in self._consumers:
+                self._tasks.create_task(self._take_from(consumer), name=f"delivery.take[{consumer.name}]")
+            while True:
+                self._tend()
+                await self._clock.sleep(_TICK_S)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take nothing more and wait for what is in flight; returns how many messages are left to the streams."""
+        self._draining = True
+        for consumer in self._consumers:
+            consumer.set_capacity(0)
+        deadline = self._clock.monotonic() + timeout_s
+        while self._lanes.held and (left := deadline - self._clock.monotonic()) > 0:
+            self._settled.clear()
+            try:
+                await asyncio.wait_for(self._settled.wait(), left)
+            except TimeoutError:
+                break
+        return self._unsettled
+
+    def release(self, address: RouteAddress) -> None:
+        """The siding holds nothing of the route any more: run what gathered in its lane."""
+        destination = self._book.get(address.route)
+        in_flight = destination.route.policy.in_flight if destination else 1
+        starts, refused = self._lanes.release(address.route, self._now(), in_flight=in_flight)
+        self._start(starts)
+        for item in refused:
+            self._shunt(item, "no_slot")
+
+    def withdraw(self, address: RouteAddress, reason: str) -> None:
+        """The route is troubled: what waits in its lane goes behind the others in the siding."""
+        for item in self._lanes.withdraw(address.route):
+            self._shunt(item, reason)
+
+    async def _take_from(self, consumer: PullConsumer) -> None:
+        while True:
+            for message in await consumer.take(_TAKE):
+                self._unsettled += 1
+                self._unsettled_bytes += len(message.data)
+                self._admit(message)
+            self._limit_pulling()
+            # A burst must not keep the loop from the attempts in flight.
+            await asyncio.sleep(0)
+
+    def _admit(self, message: Incoming) -> None:
+        try:
+            parcel = parcel_of(message)
+        except InvalidEnvelope as exc:
+            self._spawn(self._keep_unreadable(message, str(exc)), message)
+            return
+        destination = self._book.get(parcel.address.route, parcel.revision)
+        if destination is None:
+            self._spawn(self._look_up(message, parcel), None)
+        else:
+            self._place(Held(message=message, parcel=parcel, destination=destination))
+
+    def _place(self, item: Held) -> None:
+        route = item.destination.route
+        if self._draining:
+            self._spawn(item.message.nak(), item.message)
+        elif self._attempts.was_delivered(item.parcel):
+            self._spawn(item.message.ack(), item.message)
+        elif route.deleted:
+            self._spawn(
+                self._settler.dead_letter(item.message, item.parcel, route, "route_deleted", "the route was deleted"),
+                item.message,
+            )
+        elif not route.enabled:
+            self._shunt(item, "parked")
+        elif self._troubles.is_troubled(item.parcel.address):
+            self._shunt(item, "behind")
+        else:
+            self._offer(item)
+
+    def _offer(self, item: Held) -> None:
+        route = item.destination.route
+        match self._lanes.offer(route.route_id, item, self._now(), in_flight=route.policy.in_flight):
+            case Start() as start:
+                self._start([start])
+            case Waiting():
+                pass
+            case Refused(reason=reason):
+                self._shunt(item, reason)
+
+    async def _look_up(self, message: Incoming, parcel: Parcel) -> None:
+        """Wait for a route that the router saw first; one that stays unknown waits in the siding, never dies."""
+        destination = await self._book.wait_for(parcel.address.route, parcel.revision)
+        if destination:
+            self._place(Held(message=message, parcel=parcel, destination=destination))
+        else:
+            self._spawn(self._settler.shunt(message, parcel, "route_unknown", parcel.attempts), message)
+
+    def _start(self, starts: Sequence[Start[Held]]) -> None:
+        for start in starts:
+            self._spawn(self._attempt(start), start.item.message)
+
+    async def _attempt(self, start: Start[Held]) -> None:
+        item = start.item
+        took_s: float | None = None
+        try:
+            result = await self._attempts.make(item.parcel, item.destination)
+            took_s = result.took_s if isinstance(result.outcome, Delivered) else None
+        finally:
+            in_flight = item.destination.route.policy.in_flight
+            self._start(self._lanes.finish(start.ticket, self._now(), took_s=took_s, in_flight=in_flight))
+        await self._settle(item, result)
+
+    async def _settle(self, item: Held, result: Result) -> None:
+        route = item.destination.route
+        attempt = Attempt(attempts=item.parcel.attempts, routed_at=item.parcel.routed_at, is_probe=False)
+        disposition = decide(result.outcome, attempt, route.policy, self._clock.now(), random=random)
+        if isinstance(disposition, Shunt):
+            # Before anything is awaited: from here on the route is troubled, and what waits goes behind.
+            self._troubles.shunt_begins(item.parcel.address)
+            self.withdraw(item.parcel.address, "behind")
+        try:
+            await self._settler.record(item.parcel, route, result)
+        finally:
+            if isinstance(disposition, Shunt):
+                self._troubles.shunt_ends(item.parcel.address, waits=True)
+        match disposition:
+            case Settle():
+                await item.message.ack()
+            case Shunt(reason=reason, attempts=attempts):
+                await self._settler.shunt(item.message, item.parcel, reason, attempts)
+            case DeadLetter(reason=reason, error=error):
+                await self._settler.dead_letter(item.message, item.parcel, route, reason, error)
+            case _:
+                raise AssertionError(f"not for the fast lane: {disposition}")
+
+    async def _keep_unreadable(self, message: Incoming, error: str) -> None:
+        """Somebody else published to DELIVERY: leave it where an operator sees it."""
+        _log.error("delivery_unreadable", subject=message.subject, stream_seq=message.stream_seq, error=error)
+        await message.nak(_UNREADABLE_PAUSE_S)
+
+    def _shunt(self, item: Held, reason: str) -> None:
+        self._spawn(self._settler.shunt(item.message, item.parcel, reason, item.parcel.attempts), item.message)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], message: Incoming | None) -> None:
+        """Do *work* in a task of ours; *message* is settled by the end of it."""
+        if self._tasks is None:
+            work.close()
+            raise RuntimeError("the fast lane does not run")
+        task = self._tasks.create_task(work)
+        if message is not None:
+            task.add_done_callback(lambda _task: self._account(message))
+
+    def _account(self, message: Incoming) -> None:
+        self._unsettled -= 1
+        self._unsettled_bytes -= len(message.data)
+        self._settled.set()
+
+    def _tend(self) -> None:
+        """Every tick: shunt what waits in stuck lanes, keep under the bounds, show the figures."""
+        for _, items in self._lanes.stuck_waiting(self._now()):
+            for item in items:
+                self._shunt(item, "lane_stuck")
+        if self._unsettled_bytes > self._limits.held_bytes or self._unsettled > self._limits.held_messages:
+            for item in self._lanes.slowest_waiting():
+                self._shunt(item, "held_limit")
+        self._limit_pulling()
+        self._metrics.lanes_busy.set(self._lanes.busy)
+        self._metrics.slots_in_use.set(self._lanes.in_flight)
+        self._metrics.held_messages.set(self._unsettled + sum(consumer.buffered for consumer in self._consumers))
+        self._metrics.held_bytes.set(self._unsettled_bytes)
+
+    def _limit_pulling(self) -> None:
+        room = max(0, self._limits.held_messages - self._unsettled) // max(1, len(self._consumers))
+        if self._draining or self._unsettled_bytes > self._limits.held_bytes:
+            room = 0
+        for consumer in self._consumers:
+            consumer.set_capacity(min(self._limits.prefetch, room))
+
+    def _now(self) -> float:
+        """Monotonic time net of the process's own lag: a frozen process does not find its routes stuck."""
+        return self._clock.monotonic() - self._lag_s()

@@ -1,0 +1,33 @@
+"""The settings of delivery."""
+
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr
+
+from pulse_runtime.settings import ServiceSettings, Unit
+
+
+class DeliverySettings(ServiceSettings):
+    """What delivery is told."""
+
+    delivery_worker_count: Annotated[int, Unit("attempts")] = Field(
+        default=4096,
+        ge=1,
+        validation_alias=AliasChoices("PULSE_DELIVERY_WORKER_COUNT", "DELIVERY_WORKER_COUNT"),
+        description="Slot budget: attempts in flight at once in this process, over all routes.",
+    )
+    delivery_replicas: Annotated[int, Unit("processes")] = Field(
+        default=1, ge=1, description="Replicas of delivery; each holds its share of what may be unacknowledged."
+    )
+    secret_keys: SecretStr = Field(description="Key ring for secrets at rest: id:base64 pairs, the newest first.")
+    egress_allow: list[str] = Field(
+        default=[], description="Address ranges that webhooks may reach although they are not public."
+    )
+    mqtt_host: str | None = Field(default=None, description="Broker that mqtt_republish publishes to.")
+    mqtt_port: Annotated[int, Unit("port")] = Field(default=1883, ge=1, le=65535, description="Port of that broker.")
+    mqtt_user: str | None = Field(default=None, description="User at that broker.")
+    mqtt_password: SecretStr | None = Field(default=None, description="Password at that broker.")
+    mqtt_client_id: str = Field(default="pulse-delivery", description="Client id at that broker; one per replica.")
+    drain_s: Annotated[float, Unit("s")] = Field(
+        default=10.0, ge=0, description="How long a stop waits for attempts in flight; the rest stays in the streams."
+    )

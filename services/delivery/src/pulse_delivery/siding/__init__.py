@@ -1,0 +1,1 @@
+"""The siding: turns of troubled routes."""

@@ -1,0 +1,109 @@
+"""Keeps the turns: reads the siding about once a second and serves every troubled route that nobody serves."""
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+from pulse_bus.errors import BusError
+from pulse_bus.siding import Siding
+from pulse_contracts.subjects import RouteAddress, parse_route_address
+from pulse_contracts.tokens import InvalidToken
+from pulse_delivery.adapters.route_book import RouteBook
+from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.siding.turn import Turn, TurnTools
+from pulse_runtime.clock import Clock
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import DeliveryMetrics
+
+_log = get_logger(__name__)
+_READ_S: Final = 1.0
+MOST_TURNS: Final = 256
+"""Consumers on the siding at once: on a replicated cluster each costs the servers something."""
+
+
+class TurnKeeper:
+    """Owns the turns of this process, fairly: first the tenant with the fewest turns, then the longest queue."""
+
+    def __init__(
+        self,
+        siding: Siding,
+        troubles: Troubles,
+        book: RouteBook,
+        tools: TurnTools,
+        *,
+        metrics: DeliveryMetrics,
+        clock: Clock,
+    ) -> None:
+        self._siding = siding
+        self._troubles = troubles
+        self._book = book
+        self._tools = tools
+        self._metrics = metrics
+        self._clock = clock
+        self._turns: dict[RouteAddress, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await self._look(group)
+                    await self._clock.sleep(_READ_S)
+        finally:
+            self._turns.clear()
+
+    async def look_first(self) -> None:
+        """Know which routes are troubled before the first message is taken; waits until the siding can be read."""
+        while not await self._read():
+            await self._clock.sleep(_READ_S)
+
+    async def _read(self) -> bool:
+        try:
+            subjects = await self._siding.waiting()
+        except BusError as exc:
+            _log.warning("siding_unreadable", error=str(exc))
+            return False
+        waiting = {address: count for subject, count in subjects.items() if (address := _address(subject))}
+        self._troubles.replace(waiting)
+        self._metrics.troubled_routes.set(len(waiting))
+        return True
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        await self._read()
+        waiting = self._troubles.all()
+        for address in self._next_turns(waiting):
+            task = group.create_task(self._serve(address), name=f"delivery.turn[{address.route}]")
+            self._turns[address] = task
+        self._metrics.turns_in_use.set(len(self._turns))
+
+    def _next_turns(self, waiting: dict[RouteAddress, int]) -> list[RouteAddress]:
+        room = MOST_TURNS - len(self._turns)
+        unserved = [address for address in waiting if address not in self._turns and not self._is_parked(address)]
+        turns_of = Counter(address.tenant for address in self._turns)
+        chosen: list[RouteAddress] = []
+        while unserved and len(chosen) < room:
+            following = min(unserved, key=lambda address: (turns_of[address.tenant], -waiting[address]))
+            unserved.remove(following)
+            turns_of[following.tenant] += 1
+            chosen.append(following)
+        return chosen
+
+    def _is_parked(self, address: RouteAddress) -> bool:
+        destination = self._book.get(address.route)
+        return destination is not None and not destination.route.enabled and not destination.route.deleted
+
+    async def _serve(self, address: RouteAddress) -> None:
+        try:
+            await Turn(address, self._tools).run()
+        except* BusError as group:
+            # The messages are safe in the siding; the next look starts the turn again.
+            _log.warning("turn_interrupted", route_id=address.route, error=str(group.exceptions[0]))
+        finally:
+            self._turns.pop(address, None)
+
+
+def _address(subject: str) -> RouteAddress | None:
+    try:
+        return parse_route_address(subject)
+    except InvalidToken:
+        return None

@@ -1,0 +1,319 @@
+"""A turn: one troubled route served from its siding, gently, until nothing of it waits there.
+
+    probing  --delivered--> growing (1 -> 4 -> 16 in flight) --empty--> closed: back on the fast lane
+       ^                        |
+       +--- paused by the server <-- a failure
+
+Messages wait for the destination, they do not burn attempts: while it is down only the head is tried.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.incoming import Incoming
+from pulse_bus.siding import Siding
+from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
+from pulse_contracts.envelope import InvalidEnvelope
+from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.adapters.attempts import Attempts
+from pulse_delivery.adapters.parcels import parcel_of, read_parcel
+from pulse_delivery.adapters.route_book import Destination, RouteBook
+from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.domain.decide import Attempt, decide, is_expired
+from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.troubles import Troubles
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import DeliveryMetrics
+
+_log = get_logger(__name__)
+_GROWTH: Final = (1, 4, 16)
+_NEARLY_EMPTY: Final = 32
+"""So few waiting, new messages gather in the route's lane until the last of these are delivered."""
+_IDLE_CHECK_S: Final = 0.25
+_SWEEP_S: Final = 1.0
+_SWEEP_MOST: Final = 500
+
+
+class Gate(Protocol):
+    """The fast lane, as a turn sees it."""
+
+    def hold(self, address: RouteAddress) -> None:
+        """Gather the route's new messages in its lane."""
+        ...
+
+    def withdraw(self, address: RouteAddress, reason: str) -> None:
+        """Shunt what gathered: the route is troubled after all."""
+        ...
+
+    def release(self, address: RouteAddress) -> None:
+        """Run what gathered: the route is back on the fast lane."""
+        ...
+
+    async def slot(self) -> None:
+        """Wait for a slot of the process's budget."""
+        ...
+
+    def return_slot(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTools:
+    """What every turn of a process works with."""
+
+    siding: Siding
+    book: RouteBook
+    troubles: Troubles
+    attempts: Attempts
+    settler: Settler
+    gate: Gate
+    metrics: DeliveryMetrics
+    clock: Clock
+    random: Callable[[], float]
+    open_consumer: Callable[[RouteAddress], PullConsumer]
+
+
+class Turn:
+    """Serves one route. `run` returns when the siding holds nothing of it, or the route is parked."""
+
+    def __init__(self, address: RouteAddress, tools: TurnTools) -> None:
+        self._address = address
+        self._tools = tools
+        self._step = 0
+        self._successes = 0
+        self._failures = 0
+        self._head_tries: dict[str, int] = {}
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._pause_until: datetime | None = None
+        self._holding = False
+
+    async def run(self) -> None:
+        """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
+        await self._open()
+        consumer = self._tools.open_consumer(self._address)
+        _log.info(ROUTE_TROUBLED, route_id=self._address.route, tenant_id=self._address.tenant)
+        try:
+            async with asyncio.TaskGroup() as group:
+                pulling = group.create_task(consumer.run(), name=f"delivery.turn[{self._address.route}].pull")
+                try:
+                    await self._serve(consumer, group)
+                finally:
+                    pulling.cancel()
+        finally:
+            self._stop_holding(recovered=False)
+
+    async def _open(self) -> None:
+        siding = self._tools.siding
+        if await siding.open_turn(self._address, in_flight=1, state="probing"):
+            return
+        # Left over from a process that is gone. Whatever it had taken would be withheld for the rest of ack_wait.
+        info = await siding.turn_info(self._address)
+        if info and info["num_waiting"] == 0:
+            await siding.close_turn(self._address)
+            await siding.open_turn(self._address, in_flight=1, state="probing")
+
+    async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
+        while True:
+            destination = self._tools.book.get(self._address.route)
+            if destination and not destination.route.enabled and not destination.route.deleted:
+                await self._give_back(consumer)
+                await self._tools.siding.close_turn(self._address)
+                return
+            if self._pause_until:
+                await self._sit_out(consumer)
+                continue
+            if consumer.buffered and len(self._in_flight) < _GROWTH[self._step]:
+                for message in consumer.take_now(_GROWTH[self._step] - len(self._in_flight)):
+                    self._begin(message, group)
+                continue
+            if await self._is_done(consumer):
+                return
+            await self._wait_for_event(consumer)
+
+    def _begin(self, message: Incoming, group: asyncio.TaskGroup) -> None:
+        task = group.create_task(self._handle(message), name=f"delivery.turn[{self._address.route}].attempt")
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+
+    async def _wait_for_event(self, consumer: PullConsumer) -> None:
+        """Wait until a message arrives, an attempt ends, or it is time to look whether anything is left."""
+        arrival = asyncio.ensure_future(consumer.arrival())
+        try:
+            await asyncio.wait({arrival, *self._in_flight}, timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            arrival.cancel()
+
+    async def _handle(self, message: Incoming) -> None:
+        try:
+            parcel = parcel_of(message)
+        except InvalidEnvelope as exc:
+            _log.error("siding_unreadable", subject=message.subject, stream_seq=message.stream_seq, error=str(exc))
+            await message.nak(60)
+            return
+        destination = await self._tools.book.wait_for(self._address.route, parcel.revision)
+        if destination is None:
+            await self._fail(message, "the route is not known here yet", self._tools.clock.now() + timedelta(seconds=5))
+        elif self._tools.attempts.was_delivered(parcel):
+            await message.ack()
+        elif destination.route.deleted:
+            await self._tools.settler.dead_letter(
+                message, parcel, destination.route, "route_deleted", "the route was deleted"
+            )
+        elif is_expired(parcel.routed_at, destination.route.policy, self._tools.clock.now()):
+            await self._expire(message, parcel, destination)
+        else:
+            await self._attempt(message, parcel, destination)
+
+    async def _attempt(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
+        tools, route = self._tools, destination.route
+        await tools.gate.slot()
+        try:
+            result = await tools.attempts.make(parcel, destination)
+        finally:
+            tools.gate.return_slot()
+        head_tries = self._head_tries.get(parcel.delivery_id, 0)
+        attempt = Attempt(
+            attempts=parcel.attempts,
+            routed_at=parcel.routed_at,
+            is_probe=True,
+            head_tries=head_tries,
+            failures=self._failures,
+        )
+        disposition = decide(result.outcome, attempt, route.policy, tools.clock.now(), random=tools.random)
+        match disposition:
+            case Settle():
+                await self._succeeded(parcel, message.pending, route.policy.in_flight)
+                await tools.settler.record(parcel, route, result)
+                await message.ack()
+            case DeadLetter(reason=reason, error=error):
+                await tools.settler.record(parcel, route, result)
+                await tools.settler.dead_letter(message, parcel, route, reason, error)
+            case Shunt(reason=reason, attempts=attempts):
+                self._head_tries.pop(parcel.delivery_id, None)
+                await tools.settler.record(parcel, route, result)
+                await tools.settler.shunt(message, parcel, reason, attempts)
+            case ProbeFailed(pause_until=until, error=error):
+                if getattr(result.outcome, "answered", False):
+                    self._head_tries[parcel.delivery_id] = head_tries + 1
+                await tools.settler.record(parcel, route, result)
+                await self._fail(message, error, until)
+
+    async def _succeeded(self, parcel: Parcel, pending: int, most: int) -> None:
+        """Grow in few steps: a consumer is changed on a change of state, not on each success."""
+        self._failures = 0
+        self._successes += 1
+        self._head_tries.pop(parcel.delivery_id, None)
+        self._tools.metrics.probes_total.labels(result="ok").inc()
+        if pending <= _NEARLY_EMPTY:
+            self._hold()
+        last = self._step == len(_GROWTH) - 1
+        if not last and self._successes >= _GROWTH[self._step] and _GROWTH[self._step] < most:
+            self._step, self._successes = self._step + 1, 0
+            await self._tools.siding.change_turn(
+                self._address, in_flight=min(_GROWTH[self._step], most), state="growing"
+            )
+
+    async def _fail(self, message: Incoming, error: str, until: datetime) -> None:
+        """Have the server pause the route, then give the head back; several failures at once are one."""
+        self._tools.metrics.probes_total.labels(result="failed").inc()
+        self._stop_holding(recovered=False)
+        if self._pause_until is None:
+            self._failures += 1
+            self._pause_until = until
+            await self._tools.siding.pause(self._address, until)
+            _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
+        await message.nak()
+
+    async def _sit_out(self, consumer: PullConsumer) -> None:
+        """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight))
+        await self._give_back(consumer)
+        if self._step:
+            self._step = 0
+            await self._tools.siding.change_turn(self._address, in_flight=1, state="probing")
+        self._successes = 0
+        revision = self._revision()
+        while self._pause_until and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0:
+            await self._sweep()
+            try:
+                await asyncio.wait_for(self._tools.book.changed(), min(left, _SWEEP_S))
+            except TimeoutError:
+                continue
+            if self._revision() != revision:
+                break
+        await self._tools.siding.pause(self._address, self._tools.clock.now())
+        self._pause_until = None
+
+    async def _sweep(self) -> None:
+        """Dead-letter the messages at the head that have become too old. Nothing of the route is in flight now."""
+        destination = self._tools.book.get(self._address.route)
+        if destination is None:
+            return
+        sequence = 1
+        for _ in range(_SWEEP_MOST):
+            head = await self._tools.siding.peek(self._address, sequence)
+            if head is None:
+                return
+            try:
+                parcel = read_parcel(head.headers["Nats-Subject"], head.data, head.headers, 0.0)
+            except InvalidEnvelope:
+                return
+            if not is_expired(parcel.routed_at, destination.route.policy, self._tools.clock.now()):
+                return
+            policy = destination.route.policy
+            error = f"not delivered within {policy.max_age_s:g} s"
+            await self._tools.settler.publish_dead_letter(parcel, destination.route, "max_age", error)
+            await self._tools.siding.remove(head.stream_seq)
+            sequence = head.stream_seq + 1
+
+    async def _expire(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
+        error = f"not delivered within {destination.route.policy.max_age_s:g} s"
+        await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", error)
+
+    async def _is_done(self, consumer: PullConsumer) -> bool:
+        """Close the turn if nothing of the route is left anywhere on this side."""
+        tools = self._tools
+        if self._in_flight or consumer.buffered or tools.troubles.is_shunting(self._address):
+            return False
+        waiting = await tools.siding.waiting_of(self._address)
+        if waiting:
+            if waiting <= _NEARLY_EMPTY and not self._failures:
+                self._hold()
+            return False
+        if tools.troubles.is_shunting(self._address) or consumer.buffered:
+            return False
+        await tools.siding.close_turn(self._address)
+        if tools.troubles.is_shunting(self._address):
+            # One more came while the turn was being closed: whoever keeps turns opens another.
+            return True
+        self._stop_holding(recovered=True)
+        _log.info(ROUTE_RECOVERED, route_id=self._address.route, tenant_id=self._address.tenant)
+        return True
+
+    def _hold(self) -> None:
+        if not self._holding:
+            self._holding = True
+            self._tools.gate.hold(self._address)
+
+    def _stop_holding(self, *, recovered: bool) -> None:
+        if recovered:
+            self._tools.troubles.recovered(self._address)
+            self._tools.gate.release(self._address)
+        elif self._holding:
+            self._tools.gate.withdraw(self._address, "behind")
+        self._holding = False
+
+    def _revision(self) -> int:
+        destination = self._tools.book.get(self._address.route)
+        return destination.route.revision if destination else 0
+
+    @staticmethod
+    async def _give_back(consumer: PullConsumer) -> None:
+        for message in consumer.take_now(consumer.buffered):
+            await message.nak()

@@ -1,0 +1,1 @@
+"""The writers: dead letters and the delivery log, into PostgreSQL."""

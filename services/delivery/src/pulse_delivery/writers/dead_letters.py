@@ -1,0 +1,36 @@
+"""The dead-letter writer: one transaction a tenant, in that tenant's context."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.incoming import Incoming
+from pulse_bus.writer import BatchWriter, Entry
+from pulse_contracts.ids import TenantId
+from pulse_contracts.records import DeadLetterRecord
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import DLQ_WRITE_FAILED, DLQ_WRITTEN
+from pulse_runtime.logging import get_logger
+from pulse_storage import dead_letters
+from pulse_storage.pool import Pool
+
+_log = get_logger(__name__)
+_UNSTORED_PAUSE_S = 60.0
+
+
+def dead_letter_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> BatchWriter[DeadLetterRecord]:
+    """Return the writer. What it cannot store stays in DEADLETTER, is offered again, and is named in the log."""
+
+    async def store(entries: Sequence[Entry[DeadLetterRecord]]) -> None:
+        by_tenant: defaultdict[TenantId, list[DeadLetterRecord]] = defaultdict(list)
+        for entry in entries:
+            by_tenant[entry.record.envelope.tenant_id].append(entry.record)
+        for tenant, records in by_tenant.items():
+            await dead_letters.store(pool, tenant, records)
+            _log.info(DLQ_WRITTEN, tenant_id=tenant, rows=len(records))
+
+    async def keep(message: Incoming, error: str) -> None:
+        _log.error(DLQ_WRITE_FAILED, subject=message.subject, stream_seq=message.stream_seq, error=error)
+        await message.nak(_UNSTORED_PAUSE_S)
+
+    return BatchWriter(consumer, decode=DeadLetterRecord.decode, store=store, last_resort=keep, clock=clock)

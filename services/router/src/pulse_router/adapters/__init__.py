@@ -1,0 +1,1 @@
+"""How the router reaches the bus and the database."""

@@ -1,0 +1,131 @@
+"""Routing: takes batches off TELEMETRY, publishes one message a match to DELIVERY, then acknowledges."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Final
+
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.errors import BusUnavailable, PublishRefused
+from pulse_bus.incoming import Incoming
+from pulse_bus.outgoing import Outgoing
+from pulse_bus.publisher import Publisher
+from pulse_contracts import headers, subjects
+from pulse_contracts.envelope import Envelope, InvalidEnvelope, decode_envelope
+from pulse_contracts.routes import Route
+from pulse_router.domain.table import RouteTable, Verdict
+from pulse_runtime import failpoints
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import DELIVERY_QUEUE_FULL, MESSAGE_ROUTED, ROUTE_FANOUT_ERROR, ROUTE_MATCH_ERROR
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import RouterMetrics
+
+_log = get_logger(__name__)
+_TAKE: Final = 500
+_REFUSED_PAUSE_S: Final = 1.0
+_UNREADABLE_PAUSE_S: Final = 60.0
+
+
+class Routing:
+    """Routes message after message; *table* gives the routes of the moment."""
+
+    def __init__(
+        self,
+        consumer: PullConsumer,
+        publisher: Publisher,
+        table: Callable[[], RouteTable],
+        *,
+        metrics: RouterMetrics,
+        clock: Clock,
+    ) -> None:
+        self._consumer = consumer
+        self._publisher = publisher
+        self._table = table
+        self._metrics = metrics
+        self._clock = clock
+        self.trouble: str | None = None
+        """Why nothing is routed just now, or None."""
+
+    async def run(self) -> None:
+        """Route until cancelled. A batch is settled before the next is taken: DELIVERY's refusal stops everything."""
+        while True:
+            messages = await self._consumer.take(_TAKE)
+            with self._metrics.route_seconds.time():
+                await asyncio.gather(*(self._route(message) for message in messages))
+
+    async def _route(self, message: Incoming) -> None:
+        try:
+            envelope = decode_envelope(message.data)
+            verdict = self._judge(envelope)
+        except InvalidEnvelope as exc:
+            # Ingest's writer quarantines it; here it only must not be lost from sight.
+            _log.error(ROUTE_FANOUT_ERROR, subject=message.subject, stream_seq=message.stream_seq, error=str(exc))
+            self._metrics.messages_total.labels(result="error").inc()
+            await message.ack()
+            return
+        outgoing = [self._delivery(envelope, route, message.data) for route in verdict.matched]
+        if outgoing:
+            await self._publish(outgoing)
+        self._count(envelope, verdict)
+        await message.ack()
+
+    def _judge(self, envelope: Envelope) -> Verdict:
+        try:
+            payload = json.loads(envelope.payload)
+        except ValueError as exc:
+            raise InvalidEnvelope(f"payload: {exc}") from exc
+        return self._table().judge(envelope, payload)
+
+    def _delivery(self, envelope: Envelope, route: Route, data: bytes) -> Outgoing:
+        fields = {
+            headers.ROUTE_REVISION: str(route.revision),
+            headers.ROUTED_AT: str(int(self._clock.now().timestamp() * 1000)),
+        }
+        if envelope.traceparent:
+            fields[headers.TRACEPARENT] = envelope.traceparent
+        return Outgoing(
+            subject=subjects.delivery(route.kind, route.tenant_id, route.route_id),
+            data=data,
+            message_id=f"{envelope.message_id}:{route.route_id}",
+            headers=fields,
+        )
+
+    async def _publish(self, outgoing: list[Outgoing]) -> None:
+        """Return when every match is durable in DELIVERY; a full one stops the router until there is room."""
+        while True:
+            try:
+                failpoints.hit("router.before_publish")
+                if (
+                    failpoints.enabled("router.swallow_publish_failure")
+                    and outgoing[0].message_id.partition(":")[0][-1] in "02468ace"
+                ):
+                    return
+                await self._publisher.publish(*outgoing)
+            except PublishRefused as exc:
+                self.trouble = str(exc)
+                _log.warning(DELIVERY_QUEUE_FULL, error=str(exc))
+            except BusUnavailable as exc:
+                self.trouble = str(exc)
+            else:
+                self.trouble = None
+                return
+            await self._clock.sleep(_REFUSED_PAUSE_S)
+
+    def _count(self, envelope: Envelope, verdict: Verdict) -> None:
+        self._metrics.messages_total.labels(result="matched" if verdict.matched else "unmatched").inc()
+        self._metrics.matches_total.inc(len(verdict.matched))
+        for fault in verdict.faults:
+            self._metrics.match_errors_total.inc()
+            _log.warning(
+                ROUTE_MATCH_ERROR,
+                route_id=fault.route_id,
+                tenant_id=envelope.tenant_id,
+                message_id=envelope.message_id,
+                error=fault.error,
+            )
+        _log.debug(
+            MESSAGE_ROUTED,
+            message_id=envelope.message_id,
+            tenant_id=envelope.tenant_id,
+            matches=len(verdict.matched),
+        )

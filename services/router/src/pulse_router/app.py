@@ -1,0 +1,48 @@
+"""The router, put together: what it is made of, and the order in which it starts and stops."""
+
+from pulse_bus.connection import BusAddress, connect
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.publisher import Publisher
+from pulse_contracts.topology import DELIVERY, ROUTER, TELEMETRY
+from pulse_router.adapters.route_table_feed import RouteTableFeed
+from pulse_router.adapters.routing import Routing
+from pulse_router.settings import RouterSettings
+from pulse_runtime.frame import Frame
+from pulse_runtime.lifecycle import Lifecycle
+from pulse_runtime.metrics import BusMetrics, RouterMetrics
+from pulse_runtime.settings import load_settings
+
+_PREFETCH = 2_000
+
+
+async def start(lifecycle: Lifecycle) -> None:
+    """Start the router; returns when it routes."""
+    settings = load_settings(RouterSettings)
+    frame = await Frame.open("router", settings, lifecycle)
+    clock, health = frame.clock, frame.health
+    metrics, bus_metrics = RouterMetrics(frame.registry), BusMetrics(frame.registry)
+
+    address = BusAddress(
+        url=settings.nats_url,
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value(),
+        service="router",
+    )
+    bus = await frame.enter("bus", connect(address))
+    routes = RouteTableFeed(settings.database_url.get_secret_value(), metrics, clock)
+    consumer = PullConsumer(bus, TELEMETRY.name, ROUTER.name, clock=clock, capacity=_PREFETCH)
+    publisher = Publisher(bus, DELIVERY.name, clock=clock, metrics=bus_metrics)
+    routing = Routing(consumer, publisher, lambda: routes.table, metrics=metrics, clock=clock)
+    metrics.table_age_seconds.set_function(lambda: routes.feed.age_s)
+    health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+    health.register("routes", lambda: None if routes.feed.loaded.is_set() else "no routes read yet")
+    health.register("consumers", lambda: consumer.trouble)
+    health.register("delivery", lambda: routing.trouble)
+
+    await frame.run_until_stopped("routes", routes.feed.run)
+    await frame.run_until_stopped("commit[DELIVERY]", publisher.run)
+    # Without the routes every message would count as unmatched: rather wait, TELEMETRY keeps them.
+    await routes.feed.loaded.wait()
+    await frame.run_until_stopped("pull[router]", consumer.run)
+    await frame.run_until_stopped("route", routing.run)
+    frame.started()

@@ -1,0 +1,111 @@
+"""The table of routes: compiled once, immutable, one index a tenant, so that the cost of a message follows its matches.
+
+A route that cannot be compiled, or fails on a message, is skipped and reported; the others go on.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pulse_contracts.envelope import Envelope
+from pulse_contracts.ids import RouteId, TenantId
+from pulse_contracts.routes import Route
+from pulse_matching.condition import compile_condition
+from pulse_matching.expression import InvalidExpression, MatchError, Message, MessagePredicate
+from pulse_matching.index import TopicIndex
+from pulse_matching.payload import InvalidPayloadFilter
+from pulse_matching.topic import InvalidTopicFilter, check_topic_filter
+
+MAX_FANOUT: Final = 1000
+"""Matches of one message, so that they fit one atomic batch. A tenant's further routes are reported, not matched."""
+STORED_KIND: Final = "postgresql"
+"""Delivered once stored: nothing is emitted for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledRoute:
+    """A route that can judge messages."""
+
+    route: Route
+    judge: MessagePredicate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteFault:
+    """A route that could not be compiled or could not judge a message."""
+
+    route_id: RouteId
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a message matches."""
+
+    matched: tuple[Route, ...]
+    faults: tuple[RouteFault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable:
+    """All tenants' routes at one moment."""
+
+    indexes: Mapping[TenantId, TopicIndex[CompiledRoute]] = field(
+        default_factory=dict[TenantId, TopicIndex[CompiledRoute]]
+    )
+    compiled: Mapping[tuple[RouteId, int], CompiledRoute] = field(
+        default_factory=dict[tuple[RouteId, int], CompiledRoute]
+    )
+    """By route and revision: a change of one route does not compile the others again."""
+    faults: tuple[RouteFault, ...] = ()
+
+    def judge(self, envelope: Envelope, payload: Mapping[str, Any]) -> Verdict:
+        """Return the tenant's routes that match; never raises for a route."""
+        index = self.indexes.get(envelope.tenant_id)
+        if index is None:
+            return Verdict(matched=(), faults=())
+        message = Message(payload=payload, topic=envelope.topic, device_id=envelope.device_id, type=envelope.type)
+        matched: list[Route] = []
+        faults: list[RouteFault] = []
+        for compiled in index.lookup(envelope.topic):
+            try:
+                if compiled.judge(message):
+                    matched.append(compiled.route)
+            except MatchError as exc:
+                faults.append(RouteFault(route_id=compiled.route.route_id, error=str(exc)))
+        faults += [
+            RouteFault(route_id=route.route_id, error=f"beyond {MAX_FANOUT} matches of one message")
+            for route in matched[MAX_FANOUT:]
+        ]
+        return Verdict(matched=tuple(matched[:MAX_FANOUT]), faults=tuple(faults))
+
+
+def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> RouteTable:
+    """Compile *routes*; disabled ones match too, because their messages wait parked in the siding."""
+    before = known.compiled if known is not None else dict[tuple[RouteId, int], CompiledRoute]()
+    now: dict[tuple[RouteId, int], CompiledRoute] = {}
+    by_tenant: defaultdict[TenantId, list[CompiledRoute]] = defaultdict(list)
+    faults: list[RouteFault] = []
+    for route in routes:
+        if route.deleted or route.kind == STORED_KIND:
+            continue
+        try:
+            compiled = before.get((route.route_id, route.revision)) or compile_route(route)
+        except (InvalidTopicFilter, InvalidPayloadFilter, InvalidExpression) as exc:
+            faults.append(RouteFault(route_id=route.route_id, error=str(exc)))
+            continue
+        now[route.route_id, route.revision] = compiled
+        by_tenant[route.tenant_id].append(compiled)
+    indexes = {
+        tenant: TopicIndex((compiled.route.topic_filter, compiled) for compiled in group)
+        for tenant, group in by_tenant.items()
+    }
+    return RouteTable(indexes=indexes, compiled=now, faults=tuple(faults))
+
+
+def compile_route(route: Route) -> CompiledRoute:
+    """Compile one route; raises what its filters raise."""
+    check_topic_filter(route.topic_filter)
+    judge = compile_condition(payload_filter=route.payload_filter, expression=route.expression)
+    return CompiledRoute(route=route, judge=judge)
