@@ -29,10 +29,10 @@ def spec(folder: Path, name: str, script: str, **changes: object) -> ChildSpec:
 
 
 async def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
-    script = "trap 'echo $NAME; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    script = "trap 'echo $NAME; exit 0' TERM; echo $NAME up; while :; do sleep 0.01; done"
 
-    async def is_armed(_: Child) -> bool:
-        return (tmp_path / "log").read_text().endswith("up\n")
+    async def is_armed(child: Child) -> bool:
+        return f"{child.name} up\n" in (tmp_path / "log").read_text()
 
     async with Supervisor() as supervisor:
         for name in ("first", "second", "third"):

@@ -1,13 +1,12 @@
 """The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
 
-import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from pulse_bus.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, NANOSECONDS, api_request
 from pulse_bus.connection import Connection
 from pulse_bus.errors import ApiError
+from pulse_bus.inspection import Standing, next_message
 from pulse_contracts.subjects import RouteAddress, siding
 from pulse_contracts.tokens import encode_token
 from pulse_contracts.topology import SIDING
@@ -17,15 +16,6 @@ LONGEST_PAUSE_S: Final = 3600.0
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 """Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""
 _MESSAGE_NOT_FOUND: Final = 10037
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SidedMessage:
-    """A message that waits in the siding, read without taking it."""
-
-    stream_seq: int
-    data: bytes
-    headers: dict[str, str]
 
 
 class Siding:
@@ -96,15 +86,10 @@ class Siding:
                 raise
             return None
 
-    async def peek(self, address: RouteAddress, from_seq: int = 1) -> SidedMessage | None:
+    async def peek(self, address: RouteAddress, from_seq: int = 1) -> Standing | None:
         """Return the route's first message at or after *from_seq* without taking it."""
         subject = siding(address.kind, address.tenant, address.route)
-        request = json.dumps({"seq": from_seq, "next_by_subj": subject}).encode()
-        answer = await self._connection.request(f"$JS.API.DIRECT.GET.{SIDING.name}", request, timeout_s=5)
-        fields = dict(answer.headers or {})
-        if "Nats-Sequence" not in fields:
-            return None
-        return SidedMessage(stream_seq=int(fields["Nats-Sequence"]), data=answer.data, headers=fields)
+        return await next_message(self._connection, SIDING.name, subject, from_seq)
 
     async def remove(self, stream_seq: int) -> None:
         """Delete one message that has become a dead letter; one already gone is fine."""

@@ -6,6 +6,7 @@ from pulse_cli.commands import device, dlq, route, tenant
 from pulse_cli.commands.demo import demo
 from pulse_cli.commands.installation import migrate, provision
 from pulse_cli.commands.up import up
+from pulse_runtime.logging import configure
 
 app = typer.Typer(
     help="Pulse: multi-tenant telemetry on NATS JetStream.",
@@ -24,5 +25,6 @@ app.add_typer(dlq.app, name="dlq")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Logs go to stderr: stdout is for what a command prints."""
+    configure("cli", "warning")
     app()

@@ -1,4 +1,4 @@
-"""Which Pulse a command speaks to: a running embedded stack by its data folder, or any other by ``PULSE_…`` settings."""
+"""Which Pulse a command speaks to: an embedded stack by its data folder, or any other by ``PULSE_…`` settings."""
 
 import getpass
 import os

@@ -14,7 +14,6 @@ class Shunt:
     """Move the message to the siding (from there: to its tail), then acknowledge."""
 
     reason: str
-    attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

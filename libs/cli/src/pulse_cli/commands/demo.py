@@ -1,5 +1,60 @@
 """``pulse demo``."""
 
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
 
-def demo() -> None:
-    """Placeholder until the demo's own package is in place."""
+import typer
+
+from pulse_cli.demo.ledger import Ledger
+from pulse_cli.demo.runner import run_demo
+from pulse_cli.embedded.signals import cancelled_by_signals
+from pulse_cli.options import Json
+from pulse_cli.output import emit, to_plain
+from pulse_cli.running import FAILED, fail, run
+from pulse_cli.target import DEFAULT_DATA
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the devices send.")] = 20.0,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data folder to keep; by default one below .pulse that is removed.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Run all of Pulse, fifty devices and five kinds of destination, and balance the ledger.
+
+    Ends with 1 if anything is lost.
+    """
+
+    async def work() -> None:
+        folder = data or _temporary_folder()
+        try:
+            with cancelled_by_signals():
+                sys.stderr.write(f"starting nats-server, PostgreSQL and the services in {folder}\n")
+                ledger = await run_demo(folder, seconds)
+        finally:
+            if data is None:
+                shutil.rmtree(folder, ignore_errors=True)
+        _report(ledger, as_json=as_json)
+
+    run(work())
+
+
+def _temporary_folder() -> Path:
+    DEFAULT_DATA.mkdir(mode=0o700, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="demo-", dir=DEFAULT_DATA))
+
+
+def _report(ledger: Ledger, *, as_json: bool) -> None:
+    if as_json:
+        emit(ledger, as_json=True)
+    else:
+        fields = to_plain(ledger)
+        emit(fields.pop("routes"), as_json=False)
+        emit(fields, as_json=False)
+    if ledger.lost:
+        fail(f"{ledger.lost} messages or deliveries are lost", FAILED)

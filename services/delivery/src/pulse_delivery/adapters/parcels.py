@@ -19,6 +19,7 @@ def read_parcel(subject: str, data: bytes, fields: dict[str, str], stored_at_s: 
             revision=int(fields.get(headers.ROUTE_REVISION, 0)),
             routed_at=datetime.fromtimestamp(routed_at_ms / 1000, UTC),
             attempts=int(fields.get(headers.ATTEMPTS, 0)),
+            answered=int(fields.get(headers.ANSWERED, 0)),
             envelope=decode_envelope(data),
         )
     except (InvalidToken, ValueError, OverflowError) as exc:

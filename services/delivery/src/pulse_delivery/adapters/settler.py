@@ -64,14 +64,17 @@ class Settler:
         self._clock = clock
 
     async def record(self, parcel: Parcel, route: Route, result: Result) -> None:
-        """Put the attempt on record, in the log stream and as one wide line. A gap in the log is counted."""
+        """Put the attempt on record, in the log stream and as one wide line; *parcel* is as it is after it.
+
+        A gap in the log is counted, not raised.
+        """
         outcome = result.outcome
         record = AttemptRecord(
             message_id=parcel.envelope.message_id,
             tenant_id=parcel.address.tenant,
             route_id=parcel.address.route,
             revision=route.revision,
-            attempt=parcel.attempts + 1,
+            attempt=parcel.attempts,
             outcome=_name(outcome),
             status=outcome.status,
             error=None if isinstance(outcome, Delivered) else outcome.error,
@@ -87,7 +90,7 @@ class Settler:
             self._metrics.attempt_records_lost_total.inc()
             _log.warning(ATTEMPT_RECORDS_LOST, count=1, error=str(exc))
 
-    async def shunt(self, message: Incoming, parcel: Parcel, reason: str, attempts: int) -> None:
+    async def shunt(self, message: Incoming, parcel: Parcel, reason: str) -> None:
         """Move the message to the siding, to the tail of its route, then acknowledge.
 
         The route is troubled from the moment this is called. A full siding makes a dead letter; one that cannot be
@@ -97,11 +100,12 @@ class Settler:
         outgoing = Outgoing(
             subject=subjects.siding(address.kind, address.tenant, address.route),
             data=message.data,
-            message_id=f"{parcel.delivery_id}:s{attempts}",
+            message_id=f"{parcel.delivery_id}:s{parcel.attempts}",
             headers={
                 headers.ROUTE_REVISION: str(parcel.revision),
                 headers.ROUTED_AT: str(int(parcel.routed_at.timestamp() * 1000)),
-                headers.ATTEMPTS: str(attempts),
+                headers.ATTEMPTS: str(parcel.attempts),
+                headers.ANSWERED: str(parcel.answered),
                 headers.CAUSE: reason,
             },
         )

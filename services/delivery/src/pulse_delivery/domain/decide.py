@@ -27,13 +27,13 @@ HEAD_TRIES: Final = 3
 class Attempt:
     """What is known about the attempt that an outcome belongs to."""
 
-    attempts: int
-    """Earlier attempts that were answered with failure, as the message's header says."""
+    answered: int
+    """Attempts that were answered with failure, this one included."""
     routed_at: datetime
-    is_probe: bool
+    is_probe: bool = False
     """Whether the message came from the siding."""
-    head_tries: int = 0
-    """Answered failures of this head since it became the head."""
+    answered_as_head: int = 0
+    """Those of them since the message became the head of its siding, this one included."""
     failures: int = 0
     """Failures of the route in a row, before this outcome."""
 
@@ -61,14 +61,15 @@ def is_expired(routed_at: datetime, policy: RoutePolicy, now: datetime) -> bool:
 def _after_failure(
     failed: Failed, attempt: Attempt, policy: RoutePolicy, now: datetime, random: Callable[[], float]
 ) -> Disposition:
-    answered = attempt.attempts + attempt.head_tries + failed.answered
     if is_expired(attempt.routed_at, policy, now):
         return DeadLetter(reason="max_age", error=f"not delivered within {policy.max_age_s:g} s: {failed.error}")
-    if failed.answered and answered >= policy.max_attempts:
-        return DeadLetter(reason="max_attempts", error=f"answered with failure {answered} times: {failed.error}")
+    if failed.answered and attempt.answered >= policy.max_attempts:
+        return DeadLetter(
+            reason="max_attempts", error=f"answered with failure {attempt.answered} times: {failed.error}"
+        )
     if not attempt.is_probe:
-        return Shunt(reason="attempt_failed", attempts=answered)
-    if failed.answered and attempt.head_tries + 1 >= HEAD_TRIES:
-        return Shunt(reason="head_failed", attempts=answered)
+        return Shunt(reason="attempt_failed")
+    if failed.answered and attempt.answered_as_head >= HEAD_TRIES:
+        return Shunt(reason="head_failed")
     pause = pause_s(attempt.failures + 1, policy, failed.retry_after_s, random)
     return ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error)

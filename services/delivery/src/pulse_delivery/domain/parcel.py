@@ -1,9 +1,10 @@
 """A parcel: one message on its way to one route's destination."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pulse_contracts.envelope import Envelope
+from pulse_contracts.outcome import Failed, Outcome
 from pulse_contracts.subjects import RouteAddress
 
 
@@ -16,8 +17,15 @@ class Parcel:
     """Of the route, when it matched."""
     routed_at: datetime
     attempts: int
-    """Attempts before this one that the destination answered with failure."""
+    """Attempts so far."""
+    answered: int
+    """Attempts so far that the destination answered with failure: only these count against the message."""
     envelope: Envelope
+
+    def after(self, outcome: Outcome) -> "Parcel":
+        """Return the parcel as it is after an attempt that came to *outcome*."""
+        answered = isinstance(outcome, Failed) and outcome.answered
+        return replace(self, attempts=self.attempts + 1, answered=self.answered + answered)
 
     @property
     def delivery_id(self) -> str:

@@ -166,7 +166,7 @@ class FastLane:
         if destination:
             self._place(Held(message=message, parcel=parcel, destination=destination))
         else:
-            self._spawn(self._settler.shunt(message, parcel, "route_unknown", parcel.attempts), message)
+            self._spawn(self._settler.shunt(message, parcel, "route_unknown"), message)
 
     def _start(self, starts: Sequence[Start[Held]]) -> None:
         for start in starts:
@@ -185,24 +185,25 @@ class FastLane:
 
     async def _settle(self, item: Held, result: Result) -> None:
         route = item.destination.route
-        attempt = Attempt(attempts=item.parcel.attempts, routed_at=item.parcel.routed_at, is_probe=False)
+        parcel = item.parcel.after(result.outcome)
+        attempt = Attempt(answered=parcel.answered, routed_at=parcel.routed_at)
         disposition = decide(result.outcome, attempt, route.policy, self._clock.now(), random=random)
         if isinstance(disposition, Shunt):
             # Before anything is awaited: from here on the route is troubled, and what waits goes behind.
-            self._troubles.shunt_begins(item.parcel.address)
-            self.withdraw(item.parcel.address, "behind")
+            self._troubles.shunt_begins(parcel.address)
+            self.withdraw(parcel.address, "behind")
         try:
-            await self._settler.record(item.parcel, route, result)
+            await self._settler.record(parcel, route, result)
         finally:
             if isinstance(disposition, Shunt):
-                self._troubles.shunt_ends(item.parcel.address, waits=True)
+                self._troubles.shunt_ends(parcel.address, waits=True)
         match disposition:
             case Settle():
                 await item.message.ack()
-            case Shunt(reason=reason, attempts=attempts):
-                await self._settler.shunt(item.message, item.parcel, reason, attempts)
+            case Shunt(reason=reason):
+                await self._settler.shunt(item.message, parcel, reason)
             case DeadLetter(reason=reason, error=error):
-                await self._settler.dead_letter(item.message, item.parcel, route, reason, error)
+                await self._settler.dead_letter(item.message, parcel, route, reason, error)
             case _:
                 raise AssertionError(f"not for the fast lane: {disposition}")
 
@@ -212,7 +213,7 @@ class FastLane:
         await message.nak(_UNREADABLE_PAUSE_S)
 
     def _shunt(self, item: Held, reason: str) -> None:
-        self._spawn(self._settler.shunt(item.message, item.parcel, reason, item.parcel.attempts), item.message)
+        self._spawn(self._settler.shunt(item.message, item.parcel, reason), item.message)
 
     def _spawn(self, work: Coroutine[Any, Any, None], message: Incoming | None) -> None:
         """Do *work* in a task of ours; *message* is settled by the end of it."""

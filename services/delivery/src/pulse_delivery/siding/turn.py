@@ -37,7 +37,7 @@ _NEARLY_EMPTY: Final = 32
 """So few waiting, new messages gather in the route's lane until the last of these are delivered."""
 _IDLE_CHECK_S: Final = 0.25
 _SWEEP_S: Final = 1.0
-_SWEEP_MOST: Final = 500
+_SWEEP_MOST: Final = 200
 
 
 class Gate(Protocol):
@@ -87,7 +87,8 @@ class Turn:
         self._step = 0
         self._successes = 0
         self._failures = 0
-        self._head_tries: dict[str, int] = {}
+        self._heads: dict[str, Parcel] = {}
+        """Parcels that were tried and given back, as they are after it: the header on the server does not know."""
         self._in_flight: set[asyncio.Task[None]] = set()
         self._pause_until: datetime | None = None
         self._holding = False
@@ -176,38 +177,36 @@ class Turn:
             result = await tools.attempts.make(parcel, destination)
         finally:
             tools.gate.return_slot()
-        head_tries = self._head_tries.get(parcel.delivery_id, 0)
+        came_with = parcel.answered
+        parcel = self._heads.pop(parcel.delivery_id, parcel).after(result.outcome)
         attempt = Attempt(
-            attempts=parcel.attempts,
+            answered=parcel.answered,
             routed_at=parcel.routed_at,
             is_probe=True,
-            head_tries=head_tries,
+            answered_as_head=parcel.answered - came_with,
             failures=self._failures,
         )
         disposition = decide(result.outcome, attempt, route.policy, tools.clock.now(), random=tools.random)
         match disposition:
             case Settle():
-                await self._succeeded(parcel, message.pending, route.policy.in_flight)
+                await self._succeeded(message.pending, route.policy.in_flight)
                 await tools.settler.record(parcel, route, result)
                 await message.ack()
             case DeadLetter(reason=reason, error=error):
                 await tools.settler.record(parcel, route, result)
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
-            case Shunt(reason=reason, attempts=attempts):
-                self._head_tries.pop(parcel.delivery_id, None)
+            case Shunt(reason=reason):
                 await tools.settler.record(parcel, route, result)
-                await tools.settler.shunt(message, parcel, reason, attempts)
+                await tools.settler.shunt(message, parcel, reason)
             case ProbeFailed(pause_until=until, error=error):
-                if getattr(result.outcome, "answered", False):
-                    self._head_tries[parcel.delivery_id] = head_tries + 1
+                self._heads[parcel.delivery_id] = parcel
                 await tools.settler.record(parcel, route, result)
                 await self._fail(message, error, until)
 
-    async def _succeeded(self, parcel: Parcel, pending: int, most: int) -> None:
+    async def _succeeded(self, pending: int, most: int) -> None:
         """Grow in few steps: a consumer is changed on a change of state, not on each success."""
         self._failures = 0
         self._successes += 1
-        self._head_tries.pop(parcel.delivery_id, None)
         self._tools.metrics.probes_total.labels(result="ok").inc()
         if pending <= _NEARLY_EMPTY:
             self._hold()
@@ -240,37 +239,53 @@ class Turn:
         self._successes = 0
         revision = self._revision()
         while self._pause_until and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0:
-            await self._sweep()
+            if not await self._sweep() or self._revision() != revision:
+                break
             try:
                 await asyncio.wait_for(self._tools.book.changed(), min(left, _SWEEP_S))
             except TimeoutError:
                 continue
-            if self._revision() != revision:
-                break
         await self._tools.siding.pause(self._address, self._tools.clock.now())
         self._pause_until = None
 
-    async def _sweep(self) -> None:
-        """Dead-letter the messages at the head that have become too old. Nothing of the route is in flight now."""
+    async def _sweep(self) -> bool:
+        """Dead-letter the messages at the head that have become too old; returns whether any message is left.
+
+        Nothing of the route is in flight now, so nobody else settles what is swept here.
+        """
         destination = self._tools.book.get(self._address.route)
         if destination is None:
-            return
+            return True
+        while True:
+            expired, is_empty = await self._expired_heads(destination)
+            async with asyncio.TaskGroup() as group:
+                for sequence, parcel in expired:
+                    group.create_task(self._bury(sequence, parcel, destination))
+            if len(expired) < _SWEEP_MOST:
+                return not is_empty
+
+    async def _expired_heads(self, destination: Destination) -> tuple[list[tuple[int, Parcel]], bool]:
+        """Return the messages at the head that are too old, and whether nothing is left behind them."""
+        expired: list[tuple[int, Parcel]] = []
         sequence = 1
-        for _ in range(_SWEEP_MOST):
+        while len(expired) < _SWEEP_MOST:
             head = await self._tools.siding.peek(self._address, sequence)
             if head is None:
-                return
+                return expired, True
             try:
-                parcel = read_parcel(head.headers["Nats-Subject"], head.data, head.headers, 0.0)
+                parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
             except InvalidEnvelope:
-                return
+                return expired, False
             if not is_expired(parcel.routed_at, destination.route.policy, self._tools.clock.now()):
-                return
-            policy = destination.route.policy
-            error = f"not delivered within {policy.max_age_s:g} s"
-            await self._tools.settler.publish_dead_letter(parcel, destination.route, "max_age", error)
-            await self._tools.siding.remove(head.stream_seq)
+                return expired, False
+            expired.append((head.stream_seq, self._heads.pop(parcel.delivery_id, parcel)))
             sequence = head.stream_seq + 1
+        return expired, False
+
+    async def _bury(self, sequence: int, parcel: Parcel, destination: Destination) -> None:
+        error = f"not delivered within {destination.route.policy.max_age_s:g} s"
+        await self._tools.settler.publish_dead_letter(parcel, destination.route, "max_age", error)
+        await self._tools.siding.remove(sequence)
 
     async def _expire(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
         error = f"not delivered within {destination.route.policy.max_age_s:g} s"

@@ -1,0 +1,51 @@
+"""Looking at what stands in a stream, without taking anything."""
+
+import json
+from dataclasses import dataclass
+
+from pulse_bus.api import api_request
+from pulse_bus.connection import Connection
+
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One message of a stream."""
+
+    subject: str
+    stream_seq: int
+    data: bytes
+    headers: dict[str, str]
+
+
+async def unacknowledged(
+    connection: Connection, stream: str, subject_filter: str, consumer: str | None
+) -> list[Standing]:
+    """Return what *consumer* has not acknowledged yet: everything above its ack floor, so perhaps a little more.
+
+    Without a consumer: everything in the stream that the filter selects. May raise `ApiError` or `BusUnavailable`.
+    """
+    start = 1
+    if consumer is not None:
+        info = await api_request(connection, f"CONSUMER.INFO.{stream}.{consumer}")
+        if not info["num_pending"] and not info["num_ack_pending"]:
+            return []
+        start = int(info["ack_floor"]["stream_seq"]) + 1
+    found: list[Standing] = []
+    while (message := await next_message(connection, stream, subject_filter, start)) is not None:
+        found.append(message)
+        start = message.stream_seq + 1
+    return found
+
+
+async def next_message(connection: Connection, stream: str, subject_filter: str, start: int) -> Standing | None:
+    """Return the first message at or after sequence *start* that the filter selects, or None."""
+    request = json.dumps({"seq": start, "next_by_subj": subject_filter}).encode()
+    answer = await connection.request(f"$JS.API.DIRECT.GET.{stream}", request, timeout_s=_TIMEOUT_S)
+    fields = dict(answer.headers or {})
+    if "Nats-Sequence" not in fields:
+        return None
+    return Standing(
+        subject=fields["Nats-Subject"], stream_seq=int(fields["Nats-Sequence"]), data=answer.data, headers=fields
+    )

@@ -1,0 +1,1 @@
+"""The demo: a fleet, its destinations, and a ledger that tells the truth about them."""

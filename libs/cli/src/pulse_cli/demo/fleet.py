@@ -1,0 +1,146 @@
+"""The fleet: ordinary MQTT and HTTP clients that send until they are acknowledged."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiomqtt
+import httpx
+
+from pulse_cli.demo.scenario import DemoDevice
+from pulse_cli.demo.series import Reading
+
+INTERVAL_S: Final = 1.0
+_ACK_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 0.5
+_GIVE_UP_S: Final = 60.0
+_ACCEPTED: Final = 202
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message that was acknowledged to its device."""
+
+    tenant: str
+    device: str
+    message: str
+    """The id that the device supplied."""
+    topic: str
+    payload: bytes
+    first_sent_at: float
+
+
+@dataclass(slots=True)
+class Sendings:
+    """What the fleet sent."""
+
+    attempted: int = 0
+    accepted: list[Sent] = field(default_factory=list[Sent])
+    malformed_accepted: int = 0
+
+
+class Fleet:
+    """Replays the series: each device is one place in it and moves on by a day with every message."""
+
+    def __init__(
+        self, devices: Sequence[DemoDevice], series: Sequence[Reading], http: str, mqtt: tuple[str, int]
+    ) -> None:
+        self._devices = devices
+        self._series = series
+        self._http = http
+        self._mqtt = mqtt
+        self.sendings = Sendings()
+
+    async def run(self, seconds: float) -> None:
+        """Send for *seconds*, then wait for the acknowledgements that are due."""
+        async with (
+            httpx.AsyncClient(base_url=self._http, timeout=_ACK_TIMEOUT_S) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for index, device in enumerate(self._devices):
+                work = (
+                    self._run_http(device, index, seconds, client)
+                    if device.protocol == "http"
+                    else self._run_mqtt(device, index, seconds)
+                )
+                group.create_task(work, name=f"demo.device[{device.device}]")
+
+    async def _run_http(self, device: DemoDevice, index: int, seconds: float, client: httpx.AsyncClient) -> None:
+        path = f"/ingest/v1/tenant/{device.tenant}/device/{device.device}/weather"
+        fields = {"authorization": f"Bearer {device.token}"}
+        async for sent in self._messages(device, index, seconds):
+            async with asyncio.timeout(_GIVE_UP_S):
+                while not await _post(client, path, sent, fields):
+                    await asyncio.sleep(_RETRY_S)
+            self.sendings.accepted.append(sent)
+
+    async def _run_mqtt(self, device: DemoDevice, index: int, seconds: float) -> None:
+        messages = self._messages(device, index, seconds)
+        sent = await anext(messages, None)
+        while sent is not None:
+            try:
+                async with self._client(device) as client:
+                    if index == 0:
+                        await client.publish(sent.topic, b"not json", qos=1, timeout=_ACK_TIMEOUT_S)
+                        self.sendings.malformed_accepted += 1
+                        index = -1
+                    while sent is not None:
+                        await client.publish(sent.topic, sent.payload, qos=1, timeout=_ACK_TIMEOUT_S)
+                        self.sendings.accepted.append(sent)
+                        sent = await anext(messages, None)
+            except aiomqtt.MqttError:
+                if sent is None or time.monotonic() - sent.first_sent_at > _GIVE_UP_S:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+
+    def _client(self, device: DemoDevice) -> aiomqtt.Client:
+        host, port = self._mqtt
+        return aiomqtt.Client(
+            host,
+            port,
+            username=f"{device.tenant}/{device.device}",
+            password=device.token,
+            identifier=f"demo-{device.device}",
+        )
+
+    async def _messages(self, device: DemoDevice, index: int, seconds: float) -> Any:
+        started = time.monotonic()
+        # Spread over the interval, so that fifty devices are no burst.
+        await asyncio.sleep(INTERVAL_S * index / len(self._devices))
+        number = 0
+        while time.monotonic() - started < seconds:
+            self.sendings.attempted += 1
+            yield self._compose(device, index, number)
+            number += 1
+            due = started + INTERVAL_S * (index / len(self._devices) + number)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    def _compose(self, device: DemoDevice, index: int, number: int) -> Sent:
+        reading = self._series[(index * 29 + number) % len(self._series)]
+        message = f"{device.device}-{number}"
+        payload = {
+            "metrics": reading.metrics,
+            "weather": reading.weather,
+            "day": reading.day,
+            "seq": number,
+            "message_id": message,
+        }
+        return Sent(
+            tenant=device.tenant,
+            device=device.device,
+            message=message,
+            topic=f"tenant/{device.tenant}/device/{device.device}/weather",
+            payload=json.dumps(payload).encode(),
+            first_sent_at=time.monotonic(),
+        )
+
+
+async def _post(client: httpx.AsyncClient, path: str, sent: Sent, fields: dict[str, str]) -> bool:
+    try:
+        answer = await client.post(path, content=sent.payload, headers=fields)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == _ACCEPTED

@@ -1,0 +1,1 @@
+"""The fixtures that every test may ask for."""
