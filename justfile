@@ -1,0 +1,76 @@
+# The only door: `uv run just` lists what can be done.
+
+set positional-arguments := true
+
+export PYTHONUNBUFFERED := "1"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Run all of Pulse here until interrupted
+[group('run')]
+up *args:
+    pulse up "$@"
+
+# Run all of Pulse, fifty devices and five kinds of destination, and balance the ledger
+[group('run')]
+demo *args:
+    pulse demo "$@"
+
+# All tests, against real servers that they start themselves
+[group('test')]
+test *args:
+    pytest "$@"
+
+# The tests that need no server
+[group('test')]
+unit *args:
+    pytest tests/unit "$@"
+
+# Everything but the tests: format, lint, types, walls, dependencies, generated pages
+[group('check')]
+check: lint types walls dependencies docs-check
+
+# Format the code
+[group('check')]
+format:
+    ruff format .
+    ruff check --fix-only .
+
+[group('check')]
+lint:
+    ruff format --check .
+    ruff check .
+
+[group('check')]
+types:
+    basedpyright
+
+# The import rules of .importlinter
+[group('check')]
+walls:
+    lint-imports
+
+# Each member declares what it imports, and nothing else
+[group('check')]
+dependencies:
+    for member in libs/* services/*; do (cd "$member" && echo "$member" && deptry --no-ansi src) || exit 1; done
+
+# Write the generated pages of docs/reference
+[group('docs')]
+docs:
+    python docs/generate.py
+
+[group('docs')]
+docs-check:
+    python docs/generate.py --check
+
+# What CI runs after the tests
+[group('ci')]
+ci: test check
+
+# The neighbour test's figures, printed
+[group('bench')]
+bench *args:
+    pytest -s tests/e2e/test_neighbours.py "$@"
