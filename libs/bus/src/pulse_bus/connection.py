@@ -99,7 +99,7 @@ class Connection:
         async def on_message(message: Msg) -> None:
             callback(message)
 
-        return await self._client.subscribe(subject, cb=on_message)
+        return await self._client.subscribe(subject, cb=on_message)  # pyright: ignore[reportUnknownMemberType] - a bare Future in nats-py's signature
 
     def new_inbox(self) -> str:
         """Return a fresh subject prefix that only this connection's user may read."""
@@ -147,7 +147,7 @@ async def connect(address: BusAddress) -> AsyncGenerator[Connection, None]:
             connection.restored()
 
     try:
-        client = await nats.connect(
+        client = await nats.connect(  # pyright: ignore[reportUnknownMemberType] - bare generics in nats-py's signature
             address.url,
             name=f"pulse-{address.service}",
             user=address.user,

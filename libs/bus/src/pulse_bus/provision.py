@@ -94,7 +94,7 @@ def _differences(what: str, found: Mapping[str, Any], wanted: Mapping[str, Any])
     for key, value in wanted.items():
         present = found.get(key)
         if isinstance(value, dict) and isinstance(present, dict):
-            present = {name: present.get(name) for name in value}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - JSON
+            present = {name: present.get(name) for name in value}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType, reportUnknownArgumentType] - JSON
         # The server leaves false and zero out of its answers.
         if (present or None) != (value or None):
             changes.append(f"{what}: {key} {present!r} -> {value!r}")

@@ -42,7 +42,8 @@ class Siding:
         """Return how many messages of one route wait."""
         subject = siding(address.kind, address.tenant, address.route)
         info = await api_request(self._connection, f"STREAM.INFO.{SIDING.name}", {"subjects_filter": subject})
-        return int((info["state"].get("subjects") or {}).get(subject, 0))
+        counts: dict[str, int] = info["state"].get("subjects") or {}
+        return counts.get(subject, 0)
 
     async def open_turn(self, address: RouteAddress, *, in_flight: int, state: str) -> bool:
         """Make the route's consumer; returns False when another replica made it first.

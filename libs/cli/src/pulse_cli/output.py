@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +18,9 @@ def emit(value: object, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps(plain) + "\n")
         sys.stdout.flush()
     elif isinstance(plain, list):
-        _print_table(plain)  # pyright: ignore[reportUnknownArgumentType] - a list of objects
+        _print_table(cast("list[dict[str, Any]]", plain))
     elif isinstance(plain, dict):
-        _print_fields(plain)  # pyright: ignore[reportUnknownArgumentType] - one object
+        _print_fields(cast("dict[str, Any]", plain))
     else:
         sys.stdout.write(f"{plain}\n")
 
@@ -34,7 +34,7 @@ def to_plain(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(name): to_plain(member) for name, member in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
     if isinstance(value, list | tuple | set | frozenset):
-        return [to_plain(member) for member in value]  # pyright: ignore[reportUnknownVariableType] - JSON
+        return [to_plain(member) for member in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - JSON
     return value
 
 

@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import aiomqtt
 import httpx
@@ -72,9 +72,7 @@ class Fleet:
         path = f"/ingest/v1/tenant/{device.tenant}/device/{device.device}/weather"
         fields = {"authorization": f"Bearer {device.token}"}
         async for sent in self._messages(device, index, seconds):
-            async with asyncio.timeout(_GIVE_UP_S):
-                while not await _post(client, path, sent, fields):
-                    await asyncio.sleep(_RETRY_S)
+            await _post_until_accepted(client, path, sent, fields)
             self.sendings.accepted.append(sent)
 
     async def _run_mqtt(self, device: DemoDevice, index: int, seconds: float) -> None:
@@ -106,7 +104,7 @@ class Fleet:
             identifier=f"demo-{device.device}",
         )
 
-    async def _messages(self, device: DemoDevice, index: int, seconds: float) -> Any:
+    async def _messages(self, device: DemoDevice, index: int, seconds: float) -> AsyncGenerator[Sent, None]:
         started = time.monotonic()
         # Spread over the interval, so that fifty devices are no burst.
         await asyncio.sleep(INTERVAL_S * index / len(self._devices))
@@ -136,6 +134,15 @@ class Fleet:
             payload=json.dumps(payload).encode(),
             first_sent_at=time.monotonic(),
         )
+
+
+async def _post_until_accepted(client: httpx.AsyncClient, path: str, sent: Sent, fields: dict[str, str]) -> None:
+    """Send again until it is accepted: the message carries its id, so it stays one message."""
+    give_up_at = sent.first_sent_at + _GIVE_UP_S
+    while not await _post(client, path, sent, fields):
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"{sent.message} was not accepted within {_GIVE_UP_S:g} s")
+        await asyncio.sleep(_RETRY_S)
 
 
 async def _post(client: httpx.AsyncClient, path: str, sent: Sent, fields: dict[str, str]) -> bool:

@@ -77,7 +77,7 @@ def balance(sendings: Sendings, receivers: Receivers, routes: Iterable[Route], h
     delivered = _delivered(receivers, routes, ids)
     accounts: list[RouteAccount] = []
     for route in routes:
-        matched = {
+        matched: set[Pair] = {
             (ids[sent.tenant, sent.message], str(route.route_id))
             for sent in sendings.accepted
             if sent.tenant == route.tenant_id

@@ -47,13 +47,19 @@ async def set_up(control: Control, receivers: Receivers) -> Scenario:
         new = await tenants.create_tenant(control, tenant, None, _ACTOR)
         keys[new.tenant_id] = new.ingest_key
         names = [f"{tenant}-{number:02}" for number in range(1, DEVICES // len(TENANTS) + 1)]
-        for index, device in enumerate(await devices.create_devices(control, tenant, names, _ACTOR)):
-            protocol = "mqtt" if index % 2 == 0 else "http"
-            made.append(
-                DemoDevice(tenant=new.tenant_id, device=device.device_id, token=device.token, protocol=protocol)
+        created = await devices.create_devices(control, tenant, names, _ACTOR)
+        made += [
+            DemoDevice(
+                tenant=new.tenant_id,
+                device=device.device_id,
+                token=device.token,
+                protocol="mqtt" if index % 2 == 0 else "http",
             )
+            for index, device in enumerate(created)
+        ]
         for wanted in _routes(tenant, receivers):
-            all_routes.append((await routes.create_route(control, tenant, wanted, _ACTOR)).route)
+            new_route = await routes.create_route(control, tenant, wanted, _ACTOR)
+            all_routes.append(new_route.route)
     return Scenario(devices=made, routes=all_routes, keys=keys)
 
 

@@ -39,7 +39,8 @@ class QueueDepth:
         names = await api_request(self._connection, f"CONSUMER.NAMES.{DELIVERY.name}", {"offset": 0})
         siding = await api_request(self._connection, f"STREAM.INFO.{SIDING.name}")
         depth = int(siding["state"]["messages"])
-        for name in names.get("consumers") or []:
+        consumers: list[str] = names.get("consumers") or []
+        for name in consumers:
             if name.startswith("deliver-"):
                 info = await api_request(self._connection, f"CONSUMER.INFO.{DELIVERY.name}.{name}")
                 depth += int(info["num_pending"]) + int(info["num_ack_pending"])

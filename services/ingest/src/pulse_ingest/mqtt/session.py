@@ -6,7 +6,7 @@ is durable, and in the order of receipt (MQTT-4.6.0-2): the contiguous prefix of
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,7 +44,7 @@ class Arrival:
 class MqttSession:
     """Receives from one broker and acknowledges what *handle* has returned from."""
 
-    def __init__(self, settings: IngestSettings, handle: Callable[[Arrival], Awaitable[None]]) -> None:
+    def __init__(self, settings: IngestSettings, handle: Callable[[Arrival], Coroutine[None, None, None]]) -> None:
         self._settings = settings
         self._handle = handle
         self._tasks: set[asyncio.Task[None]] = set()
@@ -60,7 +60,7 @@ class MqttSession:
         paho.manual_ack_set(True)
         async with client:
             granted = await client.subscribe(self._filter(), qos=QOS)
-            if [int(getattr(code, "value", code)) for code in granted] != [QOS]:
+            if [code if isinstance(code, int) else code.value for code in granted] != [QOS]:
                 raise SubscriptionRefused(granted)
             on_subscribed()
             acks: asyncio.Queue[tuple[asyncio.Task[None], int, int]] = asyncio.Queue()
@@ -111,11 +111,10 @@ def _connect_properties() -> Properties:
 
 
 def _arrival(message: aiomqtt.Message) -> Arrival:
-    body = message.payload
-    pairs = getattr(message.properties, "UserProperty", None) or []
+    pairs: list[tuple[str, str]] = getattr(message.properties, "UserProperty", None) or []
     return Arrival(
         topic=str(message.topic),
-        body=body if isinstance(body, bytes) else str(body).encode(),
+        body=message.payload,
         retained=message.retain,
         user_properties=dict(pairs),
     )
