@@ -1,5 +1,6 @@
 """The logs of intake, on JetStream."""
 
+import asyncio
 import hashlib
 
 from pulse_bus.errors import BusUnavailable, PublishRefused
@@ -15,6 +16,7 @@ from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import IngestMetrics
 
 _log = get_logger(__name__)
+_LATE_S = 0.1
 
 
 class JetStreamTelemetryLog:
@@ -22,6 +24,7 @@ class JetStreamTelemetryLog:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        self._late: set[asyncio.Task[Receipt | Busy]] = set()
 
     async def commit(self, envelope: Envelope) -> Receipt | Busy:
         fields = {headers.TRACEPARENT: envelope.traceparent} if envelope.traceparent else {}
@@ -31,6 +34,17 @@ class JetStreamTelemetryLog:
             message_id=envelope.message_id,
             headers=fields,
         )
+        if failpoints.enabled("ingest.ack_before_commit"):
+            self._late.add(asyncio.create_task(self._commit_late(message)))
+            return Receipt(duplicate=False)
+        return await self._commit(message)
+
+    async def _commit_late(self, message: Outgoing) -> Receipt | Busy:
+        """The planted bug that a ledger must find: the sender was acknowledged before this."""
+        await asyncio.sleep(_LATE_S)
+        return await self._commit(message)
+
+    async def _commit(self, message: Outgoing) -> Receipt | Busy:
         failpoints.hit("ingest.before_commit")
         try:
             [committed] = await self._publisher.publish(message)
