@@ -2,15 +2,16 @@
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import PERMISSIONS_ERR
 
 from pulse_bus.errors import BusUnavailable
 from pulse_runtime.logging import get_logger
@@ -19,7 +20,7 @@ _log = get_logger(__name__)
 
 _RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
-_CONNECT_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +34,26 @@ class BusAddress:
     """Names the connection and its inbox, ``_INBOX_{service}``, which only this user may read."""
 
 
+class _PersistentClient(Client):
+    """A client that takes every error the server closes a connection for as a reason to reconnect.
+
+    nats-py closes itself for good instead, for instance after "maximum connections exceeded".
+    """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if PERMISSIONS_ERR in err_msg:
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
+
+
 class Connection:
     """A connection that reconnects for ever and fails what waits for an answer when it breaks."""
 
     def __init__(self, client: Client, service: str) -> None:
         self._client = client
-        self._prefix = f"_INBOX_{service}.{client.client_id}.{id(self):x}"
+        # Not the client id of the server: each server of a cluster counts its own, and counts anew after a restart.
+        self._prefix = f"_INBOX_{service}.{secrets.token_hex(8)}"
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._tokens = itertools.count()
         self._on_reconnect: list[Callable[[], None]] = []
@@ -57,6 +72,10 @@ class Connection:
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call *callback* after each reconnect: what was asked for before is forgotten by the server."""
         self._on_reconnect.append(callback)
+
+    def off_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call *callback* no more."""
+        self._on_reconnect.remove(callback)
 
     def expect(self) -> tuple[str, asyncio.Future[Msg]]:
         """Return a reply subject and the future of the one message that will arrive there.
@@ -130,11 +149,15 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(address: BusAddress) -> AsyncGenerator[Connection, None]:
-    """Connect, keep connected, and flush at the end; raises `BusUnavailable` if no server answers at first."""
+async def connect(address: BusAddress, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> AsyncGenerator[Connection, None]:
+    """Connect, keep connected, and flush at the end; raises `BusUnavailable` if no server lets us in at first."""
     holder: list[Connection] = []
+    errors: list[Exception] = []
 
     async def on_error(exc: Exception) -> None:
+        if not holder:
+            errors.append(exc)
+            return
         # A denied JetStream request looks like a time-out to its caller: the reason comes only here.
         _log.warning("nats_error_reported", error=str(exc) or repr(exc))
 
@@ -146,23 +169,28 @@ async def connect(address: BusAddress) -> AsyncGenerator[Connection, None]:
         for connection in holder:
             connection.restored()
 
+    client = _PersistentClient()
     try:
-        client = await nats.connect(  # pyright: ignore[reportUnknownMemberType] - bare generics in nats-py's signature
-            address.url,
-            name=f"pulse-{address.service}",
-            user=address.user,
-            password=address.password,
-            inbox_prefix=f"_INBOX_{address.service}",
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_RECONNECT_WAIT_S,
-            ping_interval=_PING_INTERVAL_S,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            error_cb=on_error,
-            disconnected_cb=on_disconnect,
-            reconnected_cb=on_reconnect,
-        )
+        # A client that reconnects for ever also tries for ever to connect at first, even with a wrong password.
+        async with asyncio.timeout(timeout_s):
+            await client.connect(
+                address.url,
+                name=f"pulse-{address.service}",
+                user=address.user,
+                password=address.password,
+                inbox_prefix=f"_INBOX_{address.service}",
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_WAIT_S,  # pyright: ignore[reportArgumentType] - it is slept for
+                ping_interval=_PING_INTERVAL_S,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+            )
     except (nats.errors.Error, OSError) as exc:
-        raise BusUnavailable(f"cannot connect to NATS at {address.url} as {address.user}: {exc!r}") from exc
+        await client.close()
+        reason = errors[-1] if errors else exc
+        raise BusUnavailable(f"cannot connect to NATS at {address.url} as {address.user}: {reason!r}") from exc
     connection = Connection(client, address.service)
     holder.append(connection)
     try:

@@ -61,7 +61,6 @@ class PullConsumer:
         self._arrived = asyncio.Event()
         self._heard_at = clock.monotonic()
         self._not_before = 0.0
-        self._stopped = False
         self.name = name
         self.trouble: str | None = None
         """Why the server does not serve this consumer, or None."""
@@ -108,7 +107,7 @@ class PullConsumer:
                 except TimeoutError:
                     continue
         finally:
-            self._stopped = True
+            self._connection.off_reconnect(self._forget_pulls)
             await asyncio.shield(self._give_back())
             if self._connection.is_connected:
                 await subscription.unsubscribe()

@@ -1,8 +1,13 @@
 """Messages on their way to a stream, and how a rejected batch of them is split."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from pulse_contracts.subjects import tenant_token
+
+_OWN_HEADERS_BYTES: Final = 200
+"""At most so much take the header block's first and last line, the names of the id, and those of a batch."""
+_PER_HEADER_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +19,13 @@ class Outgoing:
     message_id: str
     """Goes out as ``Nats-Msg-Id``: the same id within the duplicate window is stored once."""
     headers: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def size_bytes(self) -> int:
+        """What the server holds against its ``max_payload``: the body and all headers, rounded up a little."""
+        texts = (self.message_id, *self.headers, *self.headers.values())
+        headers = sum(len(text.encode()) for text in texts) + _PER_HEADER_BYTES * len(self.headers)
+        return len(self.data) + headers + _OWN_HEADERS_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

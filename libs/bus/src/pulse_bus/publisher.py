@@ -7,9 +7,8 @@ grow with load by themselves, and fsyncs of the same stream never compete (desig
 import asyncio
 import json
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Final
 from uuid import uuid4
 
@@ -27,7 +26,11 @@ _DUPLICATE_IN_BATCH: Final = 10201
 _STORE_FAILED: Final = 10077
 _TOO_LARGE: Final = 10054
 _PASSING: Final = frozenset({10176, 10008, 10074, 10118, 10009})
-"""Too many open batches, or no leader or quorum just now: the same messages go again in a new batch."""
+"""An abandoned batch, or no leader or quorum just now: the same messages go again in a new batch.
+
+Too many open batches (10210) is not among them: messages that are published singly need no place, and the places
+may stay taken for 10 s.
+"""
 _COMMIT_TIMEOUT_S: Final = 5.0
 _RETRY_PAUSE_S: Final = 0.1
 _RECENT_IDS: Final = 20_000
@@ -88,12 +91,14 @@ class Publisher:
         self._pending = 0
         self._arrived = asyncio.Event()
         self._recent: OrderedDict[str, None] = OrderedDict()
-        self._sequence = count(1)
+        self._has_stopped = False
 
     async def publish(self, *messages: Outgoing) -> list[Committed]:
         """Commit *messages* (at most 1,000) in one batch; the answers are in their order."""
         if len(messages) > MAX_BATCH:
             raise ValueError(f"{len(messages)} messages do not fit one batch of {MAX_BATCH}")
+        if self._has_stopped:
+            raise BusUnavailable(f"the publisher of {self._stream} has stopped")
         if self._pending + len(messages) > self._max_pending:
             raise PublishRefused(self._stream, "backlog", f"{self._pending} messages already wait to be committed")
         done: asyncio.Future[list[Committed]] = asyncio.get_running_loop().create_future()
@@ -103,7 +108,7 @@ class Publisher:
         return await done
 
     async def run(self) -> None:
-        """Commit batch after batch until cancelled. Callers still waiting then are cancelled too."""
+        """Commit batch after batch until cancelled. Whoever waits then, or comes later, gets `BusUnavailable`."""
         try:
             while True:
                 await self._arrived.wait()
@@ -112,8 +117,13 @@ class Publisher:
                 groups = self._gather()
                 await self._settle(groups)
         finally:
-            for group in self._queue:
-                group.done.cancel()
+            self._has_stopped = True
+            self._abandon(self._queue)
+
+    def _abandon(self, groups: Iterable[_Group]) -> None:
+        for group in groups:
+            if not group.done.done():
+                group.done.set_exception(BusUnavailable(f"the publisher of {self._stream} stopped before the answer"))
 
     def _gather(self) -> list[_Group]:
         """Take whole groups off the queue, as many as fit one batch."""
@@ -134,13 +144,14 @@ class Publisher:
             for message in group.messages:
                 if message.message_id in self._recent:
                     verdicts.committed[message.message_id] = Committed(duplicate=True)
+                elif message.size_bytes > self._connection.max_payload:
+                    verdicts.failed[message.message_id] = self._too_large(message)
                 else:
                     fresh.setdefault(message.message_id, message)
         try:
             await self._commit(list(fresh.values()), verdicts)
-        except asyncio.CancelledError:
-            for group in groups:
-                group.done.cancel()
+        except BaseException:
+            self._abandon(groups)
             raise
         for group in groups:
             self._pending -= len(group.messages)
@@ -222,12 +233,20 @@ class Publisher:
             done, _ = await asyncio.wait(waiting, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
             if not done:
                 raise BusUnavailable(f"no PubAck within {_COMMIT_TIMEOUT_S:g} s")
+            if refused_early in done:
+                opened = refused_early.result()
+                if opened.data or opened.headers:
+                    return opened
             if committed in done:
                 return committed.result()
-            opened = refused_early.result()
-            if opened.data or opened.headers:
-                return opened
             waiting = {committed}
+
+    def _too_large(self, message: Outgoing) -> PublishRefused:
+        # Decided here: the server answers such a message by closing the connection on all others.
+        self._metrics.refused_total.labels(stream=self._stream, reason="too_large").inc()
+        self._count("refused", [message])
+        description = f"a message of {message.size_bytes} bytes, the limit is {self._connection.max_payload}"
+        return PublishRefused(self._stream, "too_large", description)
 
     def _count(self, result: str, messages: Sequence[Outgoing]) -> None:
         self._metrics.published_total.labels(stream=self._stream, result=result).inc(len(messages))

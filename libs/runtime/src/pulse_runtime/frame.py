@@ -36,6 +36,8 @@ class Frame:
         self.health = Health(service=service, version=self.version, clock=self.clock)
         self.watchdog = LoopWatchdog(clock=self.clock, report=self.metrics.event_loop_lag_seconds.set)
         self._settings = settings
+        self._is_started = False
+        self.health.register("starting", lambda: None if self._is_started else "the service is still starting")
 
     @classmethod
     async def open(cls, service: str, settings: ServiceSettings, lifecycle: Lifecycle) -> Self:
@@ -82,4 +84,5 @@ class Frame:
 
     def started(self) -> None:
         """Say in the log that everything is connected, and with which settings."""
+        self._is_started = True
         _log.info(SERVICE_STARTED, version=self.version, settings=masked(self._settings))

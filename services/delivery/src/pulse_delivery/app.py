@@ -4,6 +4,8 @@ Stopping runs backwards: pulling ends, attempts in flight get their time, turns 
 committed, then the writers end. Whatever is left stays in the streams.
 """
 
+import asyncio
+from contextlib import suppress
 from importlib.metadata import entry_points
 from random import random
 from typing import cast
@@ -135,6 +137,7 @@ async def start(lifecycle: Lifecycle) -> None:
         metrics=metrics,
         clock=clock,
         random=random,
+        stopping=asyncio.Event(),
         open_consumer=lambda route: PullConsumer(
             bus, SIDING.name, turn_name(route), clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S
         ),
@@ -153,8 +156,10 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("turns", keeper.run)
 
     async def drain() -> None:
-        left = await fast_lane.drain(settings.drain_s)
-        _log.info(DELIVERY_WORKERS_STOPPED, left_in_streams=left)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_s):
+                await asyncio.gather(fast_lane.drain(), keeper.drain())
+        _log.info(DELIVERY_WORKERS_STOPPED, left_in_streams=fast_lane.unsettled)
 
     lifecycle.on_stop("drain", drain, settings.drain_s + 2)
     frame.started()

@@ -77,7 +77,7 @@ async def start(lifecycle: Lifecycle) -> None:
     )
     await frame.run_until_stopped("commit[TELEMETRY]", telemetry.run)
 
-    health.details = lambda: {"delivery_queue_depth": depth.messages}
+    health.details = lambda: {"delivery_queue_depth": depth.messages, "storing": writer.trouble or "ok"}
     health.register("consumers", lambda: reaper.trouble or store.trouble)
     health.register("credentials", lambda: None if feed.loaded.is_set() else "no credentials read yet")
 

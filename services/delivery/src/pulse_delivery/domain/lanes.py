@@ -119,6 +119,10 @@ class Lanes(Generic[T]):
         self._waiting -= len(items)
         return items
 
+    def withdraw_all(self) -> list[T]:
+        """Hand back everything that waits."""
+        return [item for lane in list(self._lanes.values()) if lane.waiting for item in self.withdraw(lane.route)]
+
     def stuck_waiting(self, now: float) -> list[tuple[RouteId, list[T]]]:
         """Hand back what waits in lanes that have become stuck: a stuck lane queues nothing."""
         stuck = [lane.route for lane in self._lanes.values() if lane.waiting and lane.is_stuck(now, self._limits)]

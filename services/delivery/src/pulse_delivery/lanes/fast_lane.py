@@ -82,19 +82,21 @@ class FastLane:
                 self._tend()
                 await self._clock.sleep(_TICK_S)
 
-    async def drain(self, timeout_s: float) -> int:
-        """Take nothing more and wait for what is in flight; returns how many messages are left to the streams."""
+    @property
+    def unsettled(self) -> int:
+        """Messages taken and not settled yet; if the process ends now they come again."""
+        return self._unsettled
+
+    async def drain(self) -> None:
+        """Take nothing more, give back what waits, and wait until what is in flight is settled."""
         self._draining = True
         for consumer in self._consumers:
             consumer.set_capacity(0)
-        deadline = self._clock.monotonic() + timeout_s
-        while self._lanes.held and (left := deadline - self._clock.monotonic()) > 0:
+        for item in self._lanes.withdraw_all():
+            self._spawn(item.message.nak(), item.message)
+        while self._unsettled:
             self._settled.clear()
-            try:
-                await asyncio.wait_for(self._settled.wait(), left)
-            except TimeoutError:
-                break
-        return self._unsettled
+            await self._settled.wait()
 
     def release(self, address: RouteAddress) -> None:
         """The siding holds nothing of the route any more: run what gathered in its lane."""

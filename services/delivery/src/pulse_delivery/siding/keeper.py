@@ -46,11 +46,18 @@ class TurnKeeper:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
         try:
             async with asyncio.TaskGroup() as group:
-                while True:
+                while not self._tools.stopping.is_set():
                     await self._look(group)
                     await self._clock.sleep(_READ_S)
+                await asyncio.Event().wait()
         finally:
             self._turns.clear()
+
+    async def drain(self) -> None:
+        """Start no turn any more and wait until those that run have finished what they have in flight."""
+        self._tools.stopping.set()
+        if self._turns:
+            await asyncio.wait(set(self._turns.values()))
 
     async def look_first(self) -> None:
         """Know which routes are troubled before the first message is taken; waits until the siding can be read."""

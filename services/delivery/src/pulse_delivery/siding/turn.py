@@ -75,6 +75,8 @@ class TurnTools:
     metrics: DeliveryMetrics
     clock: Clock
     random: Callable[[], float]
+    stopping: asyncio.Event
+    """Set when the process stops: turns finish what is in flight and leave the rest to whoever comes next."""
     open_consumer: Callable[[RouteAddress], PullConsumer]
 
 
@@ -119,7 +121,7 @@ class Turn:
             await siding.open_turn(self._address, in_flight=1, state="probing")
 
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
-        while True:
+        while not self._tools.stopping.is_set():
             destination = self._tools.book.get(self._address.route)
             if destination and not destination.route.enabled and not destination.route.deleted:
                 await self._give_back(consumer)
@@ -135,6 +137,9 @@ class Turn:
             if await self._is_done(consumer):
                 return
             await self._wait_for_event(consumer)
+        await self._give_back(consumer)
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight))
 
     def _begin(self, message: Incoming, group: asyncio.TaskGroup) -> None:
         task = group.create_task(self._handle(message), name=f"delivery.turn[{self._address.route}].attempt")
@@ -143,6 +148,9 @@ class Turn:
 
     async def _wait_for_event(self, consumer: PullConsumer) -> None:
         """Wait until a message arrives, an attempt ends, or it is time to look whether anything is left."""
+        if len(self._in_flight) >= _GROWTH[self._step]:
+            await asyncio.wait(set(self._in_flight), timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+            return
         arrival = asyncio.ensure_future(consumer.arrival())
         try:
             await asyncio.wait({arrival, *self._in_flight}, timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
@@ -238,14 +246,19 @@ class Turn:
             await self._tools.siding.change_turn(self._address, in_flight=1, state="probing")
         self._successes = 0
         revision = self._revision()
-        while self._pause_until and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0:
+        while (
+            not self._tools.stopping.is_set()
+            and self._pause_until
+            and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0
+        ):
             if not await self._sweep() or self._revision() != revision:
                 break
             try:
                 await asyncio.wait_for(self._tools.book.changed(), min(left, _SWEEP_S))
             except TimeoutError:
                 continue
-        await self._tools.siding.pause(self._address, self._tools.clock.now())
+        if not self._tools.stopping.is_set():
+            await self._tools.siding.pause(self._address, self._tools.clock.now())
         self._pause_until = None
 
     async def _sweep(self) -> bool:

@@ -52,7 +52,7 @@ def admit(submission: Submission, now: datetime) -> Envelope | Refusal:
 
 
 def _envelope(submission: Submission, payload: dict[str, Any], now: datetime) -> Envelope | Refusal:
-    supplied = submission.supplied_id if submission.supplied_id is not None else payload.get("message_id")
+    supplied = submission.supplied_id or payload.get("message_id")
     topic = submission.topic
     if supplied is not None and not isinstance(supplied, str):
         return Refusal(reason="message_id_invalid", field="message_id", error="message_id: must be a string")

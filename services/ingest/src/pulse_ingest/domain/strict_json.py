@@ -16,6 +16,8 @@ from typing import Any, Final
 
 MAX_DEPTH: Final = 32
 MAX_KEYS: Final = 1000
+_MAX_PATH_CHARS: Final = 64
+"""A path is kept for every member on the way: unbounded, one long key would be copied for each of its members."""
 _INT64: Final = range(-(2**63), 2**63)
 
 
@@ -68,10 +70,17 @@ def _int64(text: str) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise JsonRefused("payload_duplicate_key", "the key occurs twice", twice[:64])
+        raise JsonRefused("payload_duplicate_key", "the key occurs twice", _printable(_first_repeated(pairs)))
     return members
+
+
+def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise AssertionError("no key occurs twice")
 
 
 def _check_values(root: Any, max_keys: int) -> None:
@@ -91,17 +100,26 @@ def _check_values(root: Any, max_keys: int) -> None:
                 raise JsonRefused("payload_too_many_keys", f"more than {max_keys} keys")
             for name, member in members.items():
                 _check_text(name, path)
-                waiting.append((member, depth + 1, f"{path}.{name}" if path else name))
+                waiting.append((member, depth + 1, _below(path, name)))
         elif isinstance(value, list):
             items: list[Any] = value  # pyright: ignore[reportUnknownVariableType] - JSON
             waiting.extend((item, depth + 1, path) for item in items)
 
 
+def _below(path: str, name: str) -> str:
+    name = name[:_MAX_PATH_CHARS]
+    return f"{path}.{name}"[:_MAX_PATH_CHARS] if path else name
+
+
+def _printable(name: str) -> str:
+    """Return the beginning of a key that was not checked yet, fit for an answer and a log line."""
+    return name[:_MAX_PATH_CHARS].encode(errors="replace").decode().replace("\x00", "?")
+
+
 def _check_text(text: str, path: str) -> None:
     if "\x00" in text:
-        raise JsonRefused("payload_nul", "contains a NUL character", path[:64].replace("\x00", "?"))
+        raise JsonRefused("payload_nul", "contains a NUL character", path)
     try:
         text.encode()
     except UnicodeEncodeError as exc:
-        clean = path[:64].encode(errors="replace").decode()
-        raise JsonRefused("payload_surrogate", "contains a lone surrogate", clean) from exc
+        raise JsonRefused("payload_surrogate", "contains a lone surrogate", path) from exc

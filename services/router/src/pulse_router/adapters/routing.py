@@ -74,6 +74,8 @@ class Routing:
             payload = json.loads(envelope.payload)
         except ValueError as exc:
             raise InvalidEnvelope(f"payload: {exc}") from exc
+        if not isinstance(payload, dict):
+            raise InvalidEnvelope("payload: not an object")
         return self._table().judge(envelope, payload)
 
     def _delivery(self, envelope: Envelope, route: Route, data: bytes) -> Outgoing:

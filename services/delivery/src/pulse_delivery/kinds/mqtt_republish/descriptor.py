@@ -1,5 +1,6 @@
 """What Pulse knows of MQTT republishing without a broker."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -8,6 +9,7 @@ from pulse_contracts.kinds import InvalidConfig, KindDescriptor, KindField
 
 _MAX_TOPIC_CHARS: Final = 400
 _INGESTED: Final = "device"
+_FILLED_IN: Final = re.compile(r"\{(tenant_id|device_id|type)\}")
 
 
 def _check(tenant: TenantId, config: Mapping[str, object]) -> None:
@@ -21,11 +23,14 @@ def _check(tenant: TenantId, config: Mapping[str, object]) -> None:
 
 
 def expand(template: str, tenant: str, device: str, message_type: str) -> str:
-    """Fill in ``{tenant_id}``, ``{device_id}`` and ``{type}``; anything else in braces is a mistake (`ValueError`)."""
-    topic = template.replace("{tenant_id}", tenant).replace("{device_id}", device).replace("{type}", message_type)
-    if "{" in topic or "}" in topic:
+    """Fill in ``{tenant_id}``, ``{device_id}`` and ``{type}``; anything else in braces is a mistake (`ValueError`).
+
+    Only the template is looked at: a brace in a message's type is data.
+    """
+    if set("{}") & set(_FILLED_IN.sub("", template)):
         raise ValueError("only {tenant_id}, {device_id} and {type} can be filled in")
-    return topic
+    values = {"tenant_id": tenant, "device_id": device, "type": message_type}
+    return _FILLED_IN.sub(lambda found: values[found[1]], template)
 
 
 def check_topic(tenant: TenantId, topic: str) -> None:

@@ -49,9 +49,13 @@ class WebhookSender:
     def _headers(self, parcel: Parcel, route: Route, secrets: Mapping[str, object], body: bytes) -> dict[str, str]:
         keys = cast("list[str]", secrets.get("signing", []))
         timestamp = int(self._clock.now().timestamp())
-        fields = {
+        custom = {
             **cast("dict[str, str]", route.config.get("headers") or {}),
             **cast("dict[str, str]", secrets.get("secret_headers") or {}),
+        }
+        fields = {
+            # In one case, so that a customer's Content-Type cannot stand beside ours.
+            **{name.lower(): value for name, value in custom.items()},
             "content-type": "application/json",
             "user-agent": _USER_AGENT,
             **signature_headers(keys, parcel.delivery_id, timestamp, body),
@@ -80,7 +84,7 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return float(value[:9])
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
