@@ -66,7 +66,12 @@ docs:
 docs-check:
     python docs/generate.py --check
 
-# What CI runs after the tests
+# The README's two commands in a fresh clone, as you or (as root) as another user
+[group('ci')]
+newcomer *user:
+    .ci/newcomer "$@"
+
+# The tests, then every check
 [group('ci')]
 ci: test check
 
