@@ -41,13 +41,23 @@ class Arrival:
     user_properties: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Open:
+    """A message in the order of its receipt, until its PUBACK."""
+
+    task: asyncio.Task[None]
+    mid: int
+    qos: int
+
+
 class MqttSession:
     """Receives from one broker and acknowledges what *handle* has returned from."""
 
     def __init__(self, settings: IngestSettings, handle: Callable[[Arrival], Coroutine[None, None, None]]) -> None:
         self._settings = settings
         self._handle = handle
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[int] = set()
+        """Packet ids of this connection that are not acknowledged yet."""
 
     async def run(self, on_subscribed: Callable[[], None]) -> None:
         """Receive until the connection breaks (`aiomqtt.MqttError`) or the task is cancelled.
@@ -63,21 +73,24 @@ class MqttSession:
             if [code if isinstance(code, int) else code.value for code in granted] != [QOS]:
                 raise SubscriptionRefused(granted)
             on_subscribed()
-            acks: asyncio.Queue[tuple[asyncio.Task[None], int, int]] = asyncio.Queue()
+            # Unbounded here, because the broker's window bounds it: it sends no more than that unacknowledged.
+            acks: asyncio.Queue[_Open] = asyncio.Queue()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._acknowledge(acks, paho.ack), name="ingest.mqtt.acknowledge")
                 async for message in client.messages:
+                    if message.qos and message.mid in self._open:
+                        # Sent again because we took long: a packet id is not reused before its PUBACK (MQTT-2.3.1-4).
+                        continue
+                    self._open.add(message.mid)
                     task = group.create_task(self._handle(_arrival(message)), name="ingest.mqtt.handle")
-                    acks.put_nowait((task, message.mid, message.qos))
+                    acks.put_nowait(_Open(task=task, mid=message.mid, qos=message.qos))
 
-    @staticmethod
-    async def _acknowledge(
-        acks: asyncio.Queue[tuple[asyncio.Task[None], int, int]], ack: Callable[[int, int], object]
-    ) -> None:
+    async def _acknowledge(self, acks: asyncio.Queue[_Open], ack: Callable[[int, int], object]) -> None:
         while True:
-            task, mid, qos = await acks.get()
-            await task
-            ack(mid, qos)
+            first = await acks.get()
+            await first.task
+            self._open.discard(first.mid)
+            ack(first.mid, first.qos)
 
     def _filter(self) -> str:
         group = self._settings.mqtt_share_group
