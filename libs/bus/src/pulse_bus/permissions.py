@@ -77,10 +77,7 @@ SERVICES: Final[dict[str, Permissions]] = {
 """By service. ``control`` is the operator's: provisioning and the questions of the CLI."""
 
 MQTT_CLIENT: Final[dict[str, Permissions]] = {
-    "ingest-mqtt": Permissions(
-        publish=("$MQTT.>",),
-        subscribe=("tenant.*.device.>", "$MQTT.>"),
-    ),
-    "delivery-mqtt": Permissions(publish=("tenant.>", "$MQTT.>"), subscribe=("$MQTT.>",)),
+    "ingest-mqtt": Permissions(publish=(), subscribe=("tenant.*.device.>",)),
+    "delivery-mqtt": Permissions(publish=("tenant.>",), subscribe=()),
 }
 """Users of the MQTT listener that belong to services, in the subject form of their topics."""

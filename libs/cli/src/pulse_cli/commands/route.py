@@ -98,7 +98,7 @@ def update(  # noqa: PLR0917 - typer's options are the parameters
         if kind is not None and kind != stored.route.kind:
             raise ControlRefused("kind", f"the route's kind is {stored.route.kind}; a kind cannot be changed")
         if fields:
-            changes["config"] = {**stored.route.config, **fields}
+            changes["config"] = fields
         given = {key: value for key, value in changes.items() if value is not None}
         return {"revision": await routes.update_route(control, tenant, route, given, actor())}
 

@@ -7,7 +7,7 @@ Which pairs match is said by the reference matcher, which is written apart from 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pulse_cli.demo.fleet import Sendings
@@ -69,7 +69,7 @@ class Ledger:
     routes: list[RouteAccount] = field(default_factory=list[RouteAccount])
 
 
-def balance(sendings: Sendings, receivers: Receivers, routes: Iterable[Route], holdings: Holdings) -> Ledger:
+def balance(sendings: Sendings, receivers: Receivers, routes: Sequence[Route], holdings: Holdings) -> Ledger:
     """Balance what was accepted against what became of it."""
     ids = {
         (sent.tenant, sent.message): message_id_of(sent.tenant, sent.device, sent.message) for sent in sendings.accepted
@@ -110,7 +110,7 @@ def message_id_of(tenant: str, device: str, supplied: str) -> MessageId:
     return supplied_message_id(TenantId(tenant), DeviceId(device), supplied)
 
 
-def _delivered(receivers: Receivers, routes: Iterable[Route], ids: Mapping[tuple[str, str], str]) -> set[Pair]:
+def _delivered(receivers: Receivers, routes: Sequence[Route], ids: Mapping[tuple[str, str], str]) -> set[Pair]:
     route_ids = {(str(route.tenant_id), route.name): str(route.route_id) for route in routes}
     return {
         (ids[tenant, message], route_ids[tenant, name])

@@ -7,10 +7,6 @@ from pulse_cli.embedded.ports import Endpoint
 from pulse_control.context import Control
 from pulse_control.mqtt_logins import BrokerLogin, broker_logins
 
-_SUBSCRIBER = ("$MQTT.sub.>", "$MQTT.deliver.pubrel.>")
-"""What nats-server itself needs of a user that subscribes at QoS 1."""
-
-
 async def sync_logins(control: Control, folder: DataFolder) -> None:
     """Return when the running listener accepts exactly the logins that the database has."""
     write_mqtt_logins(folder.nats, [_login(login) for login in await broker_logins(control)])
@@ -26,7 +22,7 @@ def _login(login: BrokerLogin) -> MqttLogin:
         user=login.user,
         bcrypt=login.bcrypt,
         publish=tuple(subject_of(topic) for topic in login.publish),
-        subscribe=(*(subject_of(topic) for topic in login.subscribe), *(_SUBSCRIBER if login.subscribe else ())),
+        subscribe=tuple(subject_of(topic) for topic in login.subscribe),
     )
 
 
