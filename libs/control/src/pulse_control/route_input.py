@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from pulse_contracts.ids import TenantId
 from pulse_contracts.kinds import InvalidConfig, KindDescriptor
@@ -77,12 +78,17 @@ def _check_egress(control: Control, config: Mapping[str, object]) -> None:
     try:
         if isinstance(url, str):
             check_url(url, control.egress)
-        for name in ("headers", "secret_headers"):
-            fields = config.get(name)
-            if isinstance(fields, Mapping):
-                for header, value in fields.items():  # pyright: ignore[reportUnknownVariableType] - checked by the kind
-                    check_header(str(header), str(value))  # pyright: ignore[reportUnknownArgumentType] - same
     except AddressRefused as exc:
         raise ControlRefused("config.url", str(exc)) from exc
+    for name in ("headers", "secret_headers"):
+        fields = config.get(name)
+        if isinstance(fields, Mapping):
+            _check_headers(name, cast("Mapping[str, str]", fields))
+
+
+def _check_headers(field: str, fields: Mapping[str, str]) -> None:
+    try:
+        for name, value in fields.items():
+            check_header(name, value)
     except HeaderRefused as exc:
-        raise ControlRefused("config.headers", str(exc)) from exc
+        raise ControlRefused(f"config.{field}", str(exc)) from exc

@@ -56,7 +56,10 @@ async def create_route(control: Control, tenant: str, wanted: RouteInput, actor:
 
 
 async def update_route(control: Control, tenant: str, key: str, changes: Mapping[str, object], actor: Actor) -> int:
-    """Change members of a route (those of `RouteInput`); returns the new revision; raises `ControlRefused`."""
+    """Change members of a route (those of `RouteInput`); returns the new revision; raises `ControlRefused`.
+
+    Of its configuration, secrets included, only the fields that *changes* names are replaced.
+    """
     stored = await find_route(control, tenant, key)
     route, hidden = stored.route, _open(control, stored)
     policy = await routes.policy_text(control.pool, route.tenant_id, route.route_id)
@@ -69,7 +72,7 @@ async def update_route(control: Control, tenant: str, key: str, changes: Mapping
         expression=route.expression,
         policy=policy,
     )
-    wanted = replace(present, **changes)
+    wanted = apply_changes(present, changes)
     descriptor = check_route(control, route.tenant_id, wanted)
     public, changed = _split(descriptor, wanted.config)
     if "signing" in hidden:
@@ -83,6 +86,12 @@ async def update_route(control: Control, tenant: str, key: str, changes: Mapping
         config=public,
     )
     return await _store(control, _seal(control, edited, changed), dict(wanted.policy or {}), actor, "route.update")
+
+
+def apply_changes(present: RouteInput, changes: Mapping[str, object]) -> RouteInput:
+    """Return the route as wanted: a configuration is merged over the present one, everything else is replaced."""
+    config = cast("Mapping[str, object]", changes.get("config", {}))
+    return replace(present, **{**changes, "config": {**present.config, **config}})
 
 
 async def set_route_enabled(control: Control, tenant: str, key: str, actor: Actor, *, enabled: bool) -> int:

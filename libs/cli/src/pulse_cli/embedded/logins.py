@@ -7,6 +7,7 @@ from pulse_cli.embedded.ports import Endpoint
 from pulse_control.context import Control
 from pulse_control.mqtt_logins import BrokerLogin, broker_logins
 
+
 async def sync_logins(control: Control, folder: DataFolder) -> None:
     """Return when the running listener accepts exactly the logins that the database has."""
     write_mqtt_logins(folder.nats, [_login(login) for login in await broker_logins(control)])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from pulse_bus.consumer import PullConsumer
@@ -63,7 +64,8 @@ class Routing:
             self._metrics.messages_total.labels(result="error").inc()
             await message.ack()
             return
-        outgoing = [self._delivery(envelope, route, message.data) for route in verdict.matched]
+        routed_at = self._clock.now()
+        outgoing = [delivery_of(envelope, route, message.data, routed_at) for route in verdict.matched]
         if outgoing:
             await self._publish(outgoing)
         self._count(envelope, verdict)
@@ -76,21 +78,7 @@ class Routing:
             raise InvalidEnvelope(f"payload: {exc}") from exc
         if not isinstance(payload, dict):
             raise InvalidEnvelope("payload: not an object")
-        return self._table().judge(envelope, payload)
-
-    def _delivery(self, envelope: Envelope, route: Route, data: bytes) -> Outgoing:
-        fields = {
-            headers.ROUTE_REVISION: str(route.revision),
-            headers.ROUTED_AT: str(int(self._clock.now().timestamp() * 1000)),
-        }
-        if envelope.traceparent:
-            fields[headers.TRACEPARENT] = envelope.traceparent
-        return Outgoing(
-            subject=subjects.delivery(route.kind, route.tenant_id, route.route_id),
-            data=data,
-            message_id=f"{envelope.message_id}:{route.route_id}",
-            headers=fields,
-        )
+        return self._table().judge(envelope, payload)  # pyright: ignore[reportUnknownArgumentType] - a JSON object
 
     async def _publish(self, outgoing: list[Outgoing]) -> None:
         """Return when every match is durable in DELIVERY; a full one stops the router until there is room."""
@@ -131,3 +119,19 @@ class Routing:
             tenant_id=envelope.tenant_id,
             matches=len(verdict.matched),
         )
+
+
+def delivery_of(envelope: Envelope, route: Route, data: bytes, routed_at: datetime) -> Outgoing:
+    """Return the message of DELIVERY for one match; *data* is the envelope as it came, and goes on as it is."""
+    fields = {
+        headers.ROUTE_REVISION: str(route.revision),
+        headers.ROUTED_AT: str(int(routed_at.timestamp() * 1000)),
+    }
+    if envelope.traceparent:
+        fields[headers.TRACEPARENT] = envelope.traceparent
+    return Outgoing(
+        subject=subjects.delivery(route.kind, route.tenant_id, route.route_id),
+        data=data,
+        message_id=f"{envelope.message_id}:{route.route_id}",
+        headers=fields,
+    )
