@@ -106,7 +106,9 @@ class Connection:
         reply, future = self.expect()
         try:
             await self.publish(subject, data, reply=reply)
-            return await asyncio.wait_for(future, timeout_s)
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the answer.
+            async with asyncio.timeout(timeout_s):
+                return await future
         except TimeoutError as exc:
             raise BusUnavailable(f"no answer to {subject} within {timeout_s:g} s") from exc
         finally:
@@ -203,7 +205,8 @@ async def connect(address: BusAddress, *, timeout_s: float = _CONNECT_TIMEOUT_S)
 async def _close(client: Client) -> None:
     try:
         if client.is_connected:
-            await asyncio.wait_for(client.flush(), 2)
+            async with asyncio.timeout(2):
+                await client.flush()
     except (nats.errors.Error, TimeoutError, OSError) as exc:
         _log.warning("nats_flush_failed", error=repr(exc))
     await client.close()

@@ -3,11 +3,14 @@
 import asyncio
 import json
 from collections import OrderedDict, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from pulse_bus.api import NANOSECONDS
 from pulse_bus.connection import Connection
@@ -22,6 +25,7 @@ _SILENCE_S: Final = 2.5 * _HEARTBEAT_S
 _TICK_S: Final = 1.0
 _HEARTBEAT_STATUS: Final = "100"
 _GONE_PAUSE_S: Final = 0.5
+_DRAIN_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -102,15 +106,13 @@ class PullConsumer:
                 await self._refill()
                 await self._hold()
                 self._changed.clear()
-                try:
-                    await asyncio.wait_for(self._changed.wait(), _TICK_S)
-                except TimeoutError:
-                    continue
+                # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the event.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_TICK_S):
+                        await self._changed.wait()
         finally:
             self._connection.off_reconnect(self._forget_pulls)
-            await asyncio.shield(self._give_back())
-            if self._connection.is_connected:
-                await subscription.unsubscribe()
+            await asyncio.shield(self._give_back(subscription))
 
     async def _refill(self) -> None:
         now = self._clock.monotonic()
@@ -188,7 +190,13 @@ class PullConsumer:
     def _settled(self, message: Incoming) -> None:
         self._held.pop(message, None)
 
-    async def _give_back(self) -> None:
-        """Nak what nobody took, so that another replica gets it at once and not after ``ack_wait``."""
+    async def _give_back(self, subscription: Subscription) -> None:
+        """Nak what nobody took, so that another replica gets it at once and not after ``ack_wait``.
+
+        The inbox goes first: a pull that is still open would get back what is given back.
+        """
+        with suppress(nats.errors.Error, TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await subscription.drain()
         while self._buffer:
             await self._buffer.popleft().nak()

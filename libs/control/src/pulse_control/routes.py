@@ -16,6 +16,8 @@ from pulse_storage import routes, tenants
 from pulse_storage.routes import RouteNameTaken, StoredRoute
 
 _SECRET_BYTES: Final = 32
+MAX_ROUTES: Final = 1000
+"""Of one tenant, so that the matches of one message fit one atomic batch."""
 _MOST_SECRETS: Final = 2
 """Signatures with the new and the old secret while one rotates."""
 
@@ -32,6 +34,8 @@ async def create_route(control: Control, tenant: str, wanted: RouteInput, actor:
     """Make a route; raises `ControlRefused`."""
     owner = await _known_tenant(control, tenant)
     descriptor = check_route(control, owner, wanted)
+    if len(await routes.list_of_tenant(control.pool, owner)) >= MAX_ROUTES:
+        raise ControlRefused("tenant_id", f"has {MAX_ROUTES} routes, and one message must not match more")
     secret = new_signing_secret() if descriptor.signs else None
     public, hidden = _split(descriptor, wanted.config)
     route = Route(

@@ -53,14 +53,16 @@ class Frame:
         lifecycle.spawn(f"{service}.watchdog", frame.watchdog.run())
         return frame
 
-    async def enter(self, name: str, context: AbstractAsyncContextManager[T]) -> T:
-        """Enter *context* and leave it when the process stops."""
+    async def enter(
+        self, name: str, context: AbstractAsyncContextManager[T], *, timeout_s: float = _CLOSE_TIMEOUT_S
+    ) -> T:
+        """Enter *context* and leave it when the process stops, within *timeout_s*."""
         value = await context.__aenter__()
 
         async def leave() -> None:
             await context.__aexit__(None, None, None)
 
-        self.lifecycle.on_stop(name, leave, _CLOSE_TIMEOUT_S)
+        self.lifecycle.on_stop(name, leave, timeout_s)
         return value
 
     async def run_until_stopped(self, name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -63,7 +63,7 @@ class ServiceSettings(BaseSettings):
     nats_user: str = Field(description="User that the service has in the NATS account.")
     nats_password: SecretStr = Field(description="Password of that user.")
     database_url: SecretStr = Field(
-        description="PostgreSQL as the role of this service, as in postgresql://pulse_writer:...@db/pulse."
+        description="PostgreSQL as the role of this service, as in postgresql://pulse_ingest:...@db/pulse."
     )
     admin_host: str = Field(default="127.0.0.1", description="Address that metrics, health and readiness bind to.")
     admin_port: Annotated[int, Unit("port")] = Field(

@@ -125,6 +125,15 @@ async def find_credential(pool: Pool, sha256: bytes) -> Credential | None:
     return _credential(row) if row else None
 
 
+async def is_active(pool: Pool, tenant: TenantId, device: DeviceId) -> bool:
+    """Whether there is such a device that is not revoked; raises `StorageUnavailable`. For ingest's machine role."""
+    with translated():
+        found = await pool.fetchval(
+            "SELECT true FROM devices WHERE tenant_id = $1 AND device_id = $2 AND revoked_at IS NULL", tenant, device
+        )
+    return bool(found)
+
+
 async def credentials(connection: Connection) -> list[Credential]:
     """Return every credential that is valid now, of every tenant."""
     devices = await connection.fetch("SELECT tenant_id, device_id, token_sha256 FROM devices WHERE revoked_at IS NULL")

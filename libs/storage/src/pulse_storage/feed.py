@@ -6,6 +6,7 @@ What was read stays usable while PostgreSQL is down.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import asyncpg
@@ -63,8 +64,8 @@ class Feed:
                 await self._refresh(connection)
                 self._read_at = self._clock.monotonic()
                 self.loaded.set()
-                try:
-                    await asyncio.wait_for(self._changed.wait(), _RELIST_S)
-                except TimeoutError:
-                    continue
-                await self._clock.sleep(_GATHER_S)
+                # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the event.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_RELIST_S):
+                        await self._changed.wait()
+                    await self._clock.sleep(_GATHER_S)

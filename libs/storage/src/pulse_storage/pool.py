@@ -85,6 +85,7 @@ def _encode_json(value: object) -> str:
 
 async def _close(connection: asyncpg.Connection) -> None:
     try:
-        await asyncio.wait_for(connection.close(), 2)
+        async with asyncio.timeout(2):
+            await connection.close()
     except UNAVAILABLE:
         connection.terminate()

@@ -15,11 +15,11 @@ from pulse_ingest.adapters.queue_depth import QueueDepth
 from pulse_ingest.adapters.stats import report_stats
 from pulse_ingest.domain.credentials import Registry
 from pulse_ingest.domain.intake import Intake
-from pulse_ingest.http.listener import serve
+from pulse_ingest.http.listener import DRAIN_S, serve
 from pulse_ingest.http.server import build_application
 from pulse_ingest.mqtt.edge import MqttEdge
 from pulse_ingest.settings import IngestSettings
-from pulse_ingest.writers.housekeeping import keep_house
+from pulse_ingest.writers.housekeeping import keep_house, keep_house_once
 from pulse_ingest.writers.quarantine import quarantine_writer
 from pulse_ingest.writers.telemetry import TelemetryWriter
 from pulse_runtime.frame import Frame
@@ -60,6 +60,9 @@ async def start(lifecycle: Lifecycle) -> None:
     intake = Intake(JetStreamTelemetryLog(telemetry), JetStreamQuarantineLog(quarantine, metrics), clock)
     writer = TelemetryWriter(store, pool, intake, metrics, clock)
 
+    retention = settings.message_id_retention_days
+    # Before the writer: rows of a day without a partition would go to the default one.
+    await keep_house_once(pool, message_id_retention_days=retention)
     await frame.run_until_stopped("pull[store]", store.run)
     await frame.run_until_stopped("pull[quarantine]", records.run)
     await frame.run_until_stopped("commit[QUARANTINE]", quarantine.run)
@@ -67,7 +70,6 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("write[quarantine]", quarantine_writer(records, pool, clock).run)
     await frame.run_until_stopped("reap[TELEMETRY]", reaper.run)
     await frame.run_until_stopped("queue_depth", depth.run)
-    retention = settings.message_id_retention_days
     await frame.run_until_stopped(
         "housekeeping", lambda: keep_house(pool, message_id_retention_days=retention, clock=clock)
     )
@@ -83,10 +85,10 @@ async def start(lifecycle: Lifecycle) -> None:
 
     authenticator = Authenticator(registry, pool)
     application = build_application(intake, authenticator, metrics)
-    await frame.enter("http", serve(application, settings.http_host, settings.http_port))
+    await frame.enter("http", serve(application, settings.http_host, settings.http_port), timeout_s=DRAIN_S + 2)
     if settings.mqtt_host:
         await feed.loaded.wait()
-        edge = MqttEdge(settings, intake, registry, metrics, clock)
+        edge = MqttEdge(settings, intake, authenticator, metrics, clock)
         await frame.run_until_stopped("mqtt", edge.run)
         health.register("mqtt", lambda: edge.trouble)
     frame.started()

@@ -85,12 +85,14 @@ class Settler:
         message_id = f"{parcel.delivery_id}:{record.at}"
         subject = subjects.attempt(parcel.address.tenant, parcel.address.route)
         try:
-            await self._attempts.publish(Outgoing(subject=subject, data=record.encode(), message_id=message_id))
+            await self._attempts.publish(
+                Outgoing(subject=subject, data=record.encode(), message_id=message_id, headers=_trace(parcel))
+            )
         except (PublishRefused, BusUnavailable) as exc:
             self._metrics.attempt_records_lost_total.inc()
             _log.warning(ATTEMPT_RECORDS_LOST, count=1, error=str(exc))
 
-    async def shunt(self, message: Incoming, parcel: Parcel, reason: str) -> None:
+    async def shunt(self, message: Incoming, parcel: Parcel, route: Route | None, reason: str) -> None:
         """Move the message to the siding, to the tail of its route, then acknowledge.
 
         The route is troubled from the moment this is called. A full siding makes a dead letter; one that cannot be
@@ -107,6 +109,7 @@ class Settler:
                 headers.ATTEMPTS: str(parcel.attempts),
                 headers.ANSWERED: str(parcel.answered),
                 headers.CAUSE: reason,
+                **_trace(parcel),
             },
         )
         waits = False
@@ -116,7 +119,7 @@ class Settler:
         finally:
             self._troubles.shunt_ends(address, waits=waits)
         if not waits:
-            await self.dead_letter(message, parcel, None, "siding_full", "the siding of the route is full")
+            await self.dead_letter(message, parcel, route, "siding_full", "the siding has no room for the route")
             return
         self._metrics.shunts_total.labels(reason=reason).inc()
         _log.debug(MESSAGES_SHUNTED, route_id=address.route, reason=reason)
@@ -160,17 +163,18 @@ class Settler:
             subject=subjects.dead_letter(address.tenant, address.route),
             data=record.encode(),
             message_id=f"{parcel.delivery_id}:dlq",
+            headers=_trace(parcel),
         )
         while not await self._publish_patiently(self._dead_letters, outgoing):
             await self._clock.sleep(_RETRY_S)
 
     async def _publish_patiently(self, publisher: Publisher, outgoing: Outgoing) -> bool:
-        """Return True once it is committed, False if its subject is full; waits out everything else."""
+        """Return True once it is committed, False if there is no room for it; waits out everything else."""
         while True:
             try:
                 await publisher.publish(outgoing)
             except PublishRefused as exc:
-                if exc.reason == "subject_full":
+                if exc.reason in {"subject_full", "stream_full"}:
                     return False
                 _log.warning("publish_refused", subject=outgoing.subject, error=str(exc))
             except BusUnavailable as exc:
@@ -201,11 +205,16 @@ class Settler:
 
 
 def destination_of(route: Route | None) -> str:
-    """Name a destination for the log: never with what may be secret in a URL."""
+    """Name a destination for the log: of a URL only the origin, for path and query are often secret."""
     if route is None:
         return "unknown"
-    target = str(route.config.get("url") or route.config.get("topic") or route.config.get("subject") or route.kind)
-    return target.partition("?")[0]
+    if isinstance(url := route.config.get("url"), str):
+        return "/".join(url.split("/", 3)[:3])
+    return str(route.config.get("topic") or route.config.get("subject") or route.kind)
+
+
+def _trace(parcel: Parcel) -> dict[str, str]:
+    return {headers.TRACEPARENT: parcel.envelope.traceparent} if parcel.envelope.traceparent else {}
 
 
 def _name(outcome: Outcome) -> str:

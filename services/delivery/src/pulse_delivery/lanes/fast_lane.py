@@ -168,7 +168,7 @@ class FastLane:
         if destination:
             self._place(Held(message=message, parcel=parcel, destination=destination))
         else:
-            self._spawn(self._settler.shunt(message, parcel, "route_unknown"), message)
+            self._spawn(self._settler.shunt(message, parcel, None, "route_unknown"), message)
 
     def _start(self, starts: Sequence[Start[Held]]) -> None:
         for start in starts:
@@ -203,7 +203,7 @@ class FastLane:
             case Settle():
                 await item.message.ack()
             case Shunt(reason=reason):
-                await self._settler.shunt(item.message, parcel, reason)
+                await self._settler.shunt(item.message, parcel, route, reason)
             case DeadLetter(reason=reason, error=error):
                 await self._settler.dead_letter(item.message, parcel, route, reason, error)
             case _:
@@ -215,7 +215,7 @@ class FastLane:
         await message.nak(_UNREADABLE_PAUSE_S)
 
     def _shunt(self, item: Held, reason: str) -> None:
-        self._spawn(self._settler.shunt(item.message, item.parcel, reason), item.message)
+        self._spawn(self._settler.shunt(item.message, item.parcel, item.destination.route, reason), item.message)
 
     def _spawn(self, work: Coroutine[Any, Any, None], message: Incoming | None) -> None:
         """Do *work* in a task of ours; *message* is settled by the end of it."""

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from pulse_bus.consumer import PullConsumer
+from pulse_bus.errors import BusUnavailable
 from pulse_bus.incoming import Incoming
 from pulse_bus.siding import Siding
 from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
@@ -122,6 +123,9 @@ class Turn:
 
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
         while not self._tools.stopping.is_set():
+            if consumer.trouble:
+                # Held in memory, it does not outlive a restart of the server. The messages do: begin again.
+                raise BusUnavailable(consumer.trouble)
             destination = self._tools.book.get(self._address.route)
             if destination and not destination.route.enabled and not destination.route.deleted:
                 await self._give_back(consumer)
@@ -205,7 +209,7 @@ class Turn:
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
             case Shunt(reason=reason):
                 await tools.settler.record(parcel, route, result)
-                await tools.settler.shunt(message, parcel, reason)
+                await tools.settler.shunt(message, parcel, route, reason)
             case ProbeFailed(pause_until=until, error=error):
                 self._heads[parcel.delivery_id] = parcel
                 await tools.settler.record(parcel, route, result)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from pulse_contracts.ids import DeviceId, TenantId
 from pulse_contracts.storing import StorageUnavailable
 from pulse_ingest.domain.credentials import Principal, Registry, digest
 from pulse_storage import devices
@@ -30,6 +31,19 @@ class Authenticator:
         if not token:
             return None
         return self._registry.identify(token) or await self._look_up(digest(token))
+
+    async def knows_device(self, tenant: TenantId, device: DeviceId) -> bool:
+        """Whether the tenant has such a device that is not revoked; raises `AuthenticationUnavailable`."""
+        if self._registry.knows_device(tenant, device):
+            return True
+        try:
+            async with asyncio.timeout(_QUERY_TIMEOUT_S), self._queries:
+                return await devices.is_active(self._pool, tenant, device)
+        except (StorageUnavailable, TimeoutError) as exc:
+            raise AuthenticationUnavailable("a device that is not known here cannot be checked just now") from exc
+
+    def knows_tenant(self, tenant: TenantId) -> bool:
+        return self._registry.knows_tenant(tenant)
 
     async def _look_up(self, sha256: bytes) -> Principal | None:
         try:

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from pulse_runtime.refusal import StartRefused
 
-_DRAIN_S: Final = 10
+DRAIN_S: Final = 10
 _BACKLOG: Final = 2048
 
 
@@ -38,7 +38,7 @@ async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator[
         lifespan="off",
         ws="none",
         server_header=False,
-        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_graceful_shutdown=DRAIN_S,
         http="httptools",
         h11_max_incomplete_event_size=None,
     )

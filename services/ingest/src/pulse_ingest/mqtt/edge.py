@@ -10,8 +10,8 @@ import aiomqtt
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
-from pulse_ingest.domain.credentials import Registry
 from pulse_ingest.domain.intake import Accepted, Intake
 from pulse_ingest.domain.ports import Busy, Receipt
 from pulse_ingest.mqtt.session import Arrival, MqttSession, SubscriptionRefused
@@ -31,11 +31,16 @@ class MqttEdge:
     """Keeps a session with the broker and submits what arrives."""
 
     def __init__(
-        self, settings: IngestSettings, intake: Intake, registry: Registry, metrics: IngestMetrics, clock: Clock
+        self,
+        settings: IngestSettings,
+        intake: Intake,
+        authenticator: Authenticator,
+        metrics: IngestMetrics,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._intake = intake
-        self._registry = registry
+        self._authenticator = authenticator
         self._metrics = metrics
         self._clock = clock
         self._broker = f"{settings.mqtt_host}:{settings.mqtt_port}"
@@ -64,20 +69,28 @@ class MqttEdge:
             # A retained message is repeated at every subscription; it was received when it was published.
             self._count("duplicate")
             return
-        topic = self._judge_topic(arrival.topic)
+        topic = await self._judge_topic(arrival.topic)
         if isinstance(topic, DeviceTopic):
             await self._submit(topic, arrival)
         else:
             await self._quarantine(arrival, topic)
 
-    def _judge_topic(self, topic: str) -> DeviceTopic | Refusal:
+    async def _judge_topic(self, topic: str) -> DeviceTopic | Refusal:
         try:
             parsed = parse_device_topic(topic)
         except InvalidTopic as exc:
             return Refusal(reason="topic_invalid", field="topic", error=str(exc))
-        if not self._registry.knows_device(parsed.tenant, parsed.device):
+        if not await self._knows(parsed):
             return Refusal(reason="device_unknown", field="device_id", error="device_id: no such device")
         return parsed
+
+    async def _knows(self, topic: DeviceTopic) -> bool:
+        """Whether the device exists; waits while that cannot be known, and nothing is acknowledged meanwhile."""
+        while True:
+            try:
+                return await self._authenticator.knows_device(topic.tenant, topic.device)
+            except AuthenticationUnavailable:
+                await self._clock.sleep(_BUSY_PAUSE_S)
 
     async def _submit(self, topic: DeviceTopic, arrival: Arrival) -> None:
         trace = TraceContext.from_outside(arrival.user_properties.get("traceparent"))
@@ -120,7 +133,7 @@ class MqttEdge:
             tenant = tenant_id(levels[1])
         except InvalidIdentity:
             return None
-        return tenant if self._registry.knows_tenant(tenant) else None
+        return tenant if self._authenticator.knows_tenant(tenant) else None
 
     def _count(self, result: str) -> None:
         self._metrics.messages_total.labels(protocol="mqtt", result=result).inc()

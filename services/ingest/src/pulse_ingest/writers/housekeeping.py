@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pulse_contracts.storing import StorageUnavailable
+from pulse_contracts.storing import DataRefused, StorageUnavailable
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_storage import telemetry
@@ -17,13 +17,18 @@ _RETRY_S: Final = 30.0
 async def keep_house(pool: Pool, *, message_id_retention_days: int, clock: Clock) -> None:
     """Do it every hour until cancelled; any number of replicas may."""
     while True:
-        pause = _INTERVAL_S
-        try:
-            made = await telemetry.ensure_partitions(pool, days_ahead=_DAYS_AHEAD)
-            await telemetry.prune_message_ids(pool, older_than_days=message_id_retention_days)
-            if made:
-                _log.info("partitions_made", count=made)
-        except StorageUnavailable as exc:
-            _log.warning("housekeeping_failed", error=str(exc))
-            pause = _RETRY_S
-        await clock.sleep(pause)
+        done = await keep_house_once(pool, message_id_retention_days=message_id_retention_days)
+        await clock.sleep(_INTERVAL_S if done else _RETRY_S)
+
+
+async def keep_house_once(pool: Pool, *, message_id_retention_days: int) -> bool:
+    """Do it now; returns False, with a line in the log, if the database could not."""
+    try:
+        made = await telemetry.ensure_partitions(pool, days_ahead=_DAYS_AHEAD)
+        await telemetry.prune_message_ids(pool, older_than_days=message_id_retention_days)
+    except (StorageUnavailable, DataRefused) as exc:
+        _log.warning("housekeeping_failed", error=str(exc))
+        return False
+    if made:
+        _log.info("partitions_made", count=made)
+    return True
