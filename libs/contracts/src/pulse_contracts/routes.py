@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from pulse_contracts.ids import RouteId, TenantId
@@ -51,6 +52,8 @@ class Route:
     config: Mapping[str, object]
     policy: RoutePolicy = field(default_factory=RoutePolicy)
     enabled: bool = True
+    enabled_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
+    """When it was last enabled: parked time does not count towards ``max_age_s``."""
     deleted: bool = False
     """A tombstone: the only thing that means a route is gone."""
 

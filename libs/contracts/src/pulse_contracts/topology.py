@@ -72,7 +72,7 @@ QUARANTINE: Final = StreamSpec(
     subjects=("quarantine.>",),
     retention=Retention.WORK_QUEUE,
     max_bytes=512 * MIB,
-    max_msgs_per_subject=10_000,
+    max_msgs_per_subject=2_000,
 )
 ATTEMPT: Final = StreamSpec(
     name="ATTEMPT", subjects=("attempt.>",), retention=Retention.LIMITS, max_bytes=512 * MIB, discard="old"

@@ -48,7 +48,7 @@ async def migrate(dsn: str) -> list[str]:
 
     The role of *dsn* must be able to create roles. Raises `MigrationChanged` before anything is applied.
     """
-    async with connect(dsn, service="migrate") as connection:
+    async with connect(dsn, service="migrate", command_timeout_s=None) as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         try:
             await connection.execute(

@@ -54,10 +54,15 @@ async def open_pool(dsn: str, *, service: str, max_size: int = 4) -> AsyncGenera
 
 
 @asynccontextmanager
-async def connect(dsn: str, *, service: str) -> AsyncGenerator[asyncpg.Connection, None]:
+async def connect(
+    dsn: str, *, service: str, command_timeout_s: float | None = _COMMAND_TIMEOUT_S
+) -> AsyncGenerator[asyncpg.Connection, None]:
     """Yield one connection of one's own, for LISTEN and for migrations."""
     connection = await asyncpg.connect(
-        dsn, timeout=_CONNECT_TIMEOUT_S, server_settings={"application_name": f"pulse-{service}"}
+        dsn,
+        timeout=_CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings={"application_name": f"pulse-{service}"},
     )
     try:
         await _prepare_connection(connection)

@@ -145,5 +145,6 @@ def _route(row: asyncpg.Record) -> Route:
         config=row["config"],
         policy=parse_policy(row["policy"]),
         enabled=row["enabled"],
+        enabled_at=row["enabled_at"],
         deleted=row["deleted"],
     )

@@ -85,7 +85,9 @@ async def start(lifecycle: Lifecycle) -> None:
 
     authenticator = Authenticator(registry, pool)
     application = build_application(intake, authenticator, metrics)
-    await frame.enter("http", serve(application, settings.http_host, settings.http_port), timeout_s=DRAIN_S + 2)
+    serving = serve(application, settings.http_host, settings.http_port)
+    listener = await frame.enter("http", serving, timeout_s=DRAIN_S + 2)
+    health.register("http", lambda: listener.trouble)
     if settings.mqtt_host:
         await feed.loaded.wait()
         edge = MqttEdge(settings, intake, authenticator, metrics, clock)

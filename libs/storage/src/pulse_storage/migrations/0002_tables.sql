@@ -37,6 +37,7 @@ CREATE TABLE message_routes (
     config            jsonb NOT NULL,
     policy            jsonb NOT NULL DEFAULT '{}',
     enabled           boolean NOT NULL DEFAULT true,
+    enabled_at        timestamptz NOT NULL DEFAULT now(),
     secrets           bytea,
     secrets_key_id    text,
     created_at        timestamptz NOT NULL DEFAULT now(),
@@ -45,6 +46,7 @@ CREATE TABLE message_routes (
     PRIMARY KEY (tenant_id, route_id)
 );
 COMMENT ON COLUMN message_routes.secrets IS 'AES-GCM, bound to tenant and route; the key is secrets_key_id';
+COMMENT ON COLUMN message_routes.enabled_at IS 'parked time does not count towards max_age: ages begin here at the latest';
 COMMENT ON COLUMN message_routes.deleted_at IS 'a tombstone: the only thing that means the route is gone';
 CREATE UNIQUE INDEX message_routes_name ON message_routes (tenant_id, name) WHERE deleted_at IS NULL;
 

@@ -40,7 +40,7 @@ GRANT INSERT ON quarantine TO pulse_ingest;
 
 CREATE POLICY match ON message_routes FOR SELECT TO pulse_router USING (true);
 GRANT SELECT (tenant_id, route_id, name, revision, topic_filter, payload_filter, expression, kind, config, policy,
-              enabled, deleted_at) ON message_routes TO pulse_router;
+              enabled, enabled_at, deleted_at) ON message_routes TO pulse_router;
 
 CREATE POLICY deliver ON message_routes FOR SELECT TO pulse_delivery USING (true);
 GRANT SELECT ON message_routes TO pulse_delivery;

@@ -20,6 +20,7 @@ from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import (
     ATTEMPT_RECORDS_LOST,
+    DLQ_WRITE_FAILED,
     MESSAGES_SHUNTED,
     ROUTE_ATTEMPT_FAILED,
     ROUTE_DELIVERED,
@@ -30,6 +31,7 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _RETRY_S: Final = 1.0
+_FULL_PAUSE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +131,18 @@ class Settler:
     async def dead_letter(
         self, message: Incoming, parcel: Parcel, route: Route | None, reason: str, error: str
     ) -> None:
-        """Publish a dead letter, then acknowledge."""
-        await self.publish_dead_letter(parcel, route, reason, error)
-        await message.ack()
+        """Publish a dead letter, then acknowledge.
 
-    async def publish_dead_letter(self, parcel: Parcel, route: Route | None, reason: str, error: str) -> None:
-        """Return when the dead letter is durable in its stream."""
+        With no room for it the message goes back to its stream for a while: held here it would count against what may
+        be pulled for everybody.
+        """
+        if await self.publish_dead_letter(parcel, route, reason, error):
+            await message.ack()
+        else:
+            await message.nak(_FULL_PAUSE_S)
+
+    async def publish_dead_letter(self, parcel: Parcel, route: Route | None, reason: str, error: str) -> bool:
+        """Return True when the dead letter is durable in its stream, False when there is no room for it there."""
         address = parcel.address
         descriptor = self._descriptors.get(address.kind)
         config = descriptor.masked(route.config) if descriptor and route else {}
@@ -158,15 +166,17 @@ class Settler:
             reason=reason,
         )
         if failpoints.enabled("delivery.drop_dead_letter"):
-            return
+            return True
         outgoing = Outgoing(
             subject=subjects.dead_letter(address.tenant, address.route),
             data=record.encode(),
             message_id=f"{parcel.delivery_id}:dlq",
             headers=_trace(parcel),
         )
-        while not await self._publish_patiently(self._dead_letters, outgoing):
-            await self._clock.sleep(_RETRY_S)
+        if await self._publish_patiently(self._dead_letters, outgoing):
+            return True
+        _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=parcel.envelope.message_id, error="no room")
+        return False
 
     async def _publish_patiently(self, publisher: Publisher, outgoing: Outgoing) -> bool:
         """Return True once it is committed, False if there is no room for it; waits out everything else."""

@@ -18,7 +18,9 @@ from pulse_runtime.metrics import DeliveryMetrics
 _log = get_logger(__name__)
 _READ_S: Final = 1.0
 MOST_TURNS: Final = 256
-"""Consumers on the siding at once: on a replicated cluster each costs the servers something."""
+"""Turns at work at once; one that sits out a pause does not count."""
+MOST_CONSUMERS: Final = 1000
+"""Consumers on the siding at once, paused ones included: below what the stream allows."""
 
 
 class TurnKeeper:
@@ -41,6 +43,7 @@ class TurnKeeper:
         self._metrics = metrics
         self._clock = clock
         self._turns: dict[RouteAddress, asyncio.Task[None]] = {}
+        self._working: dict[RouteAddress, Turn] = {}
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -84,7 +87,8 @@ class TurnKeeper:
         self._metrics.turns_in_use.set(len(self._turns))
 
     def _next_turns(self, waiting: dict[RouteAddress, int]) -> list[RouteAddress]:
-        room = MOST_TURNS - len(self._turns)
+        working = sum(not turn.is_paused for turn in self._working.values())
+        room = min(MOST_TURNS - working, MOST_CONSUMERS - len(self._turns))
         unserved = [address for address in waiting if address not in self._turns and not self._is_parked(address)]
         turns_of = Counter(address.tenant for address in self._turns)
         chosen: list[RouteAddress] = []
@@ -100,13 +104,15 @@ class TurnKeeper:
         return destination is not None and not destination.route.enabled and not destination.route.deleted
 
     async def _serve(self, address: RouteAddress) -> None:
+        self._working[address] = turn = Turn(address, self._tools)
         try:
-            await Turn(address, self._tools).run()
+            await turn.run()
         except* BusError as group:
             # The messages are safe in the siding; the next look starts the turn again.
             _log.warning("turn_interrupted", route_id=address.route, error=str(group.exceptions[0]))
         finally:
             self._turns.pop(address, None)
+            self._working.pop(address, None)
 
 
 def _address(subject: str) -> RouteAddress | None:

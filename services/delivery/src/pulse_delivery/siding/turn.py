@@ -96,6 +96,11 @@ class Turn:
         self._pause_until: datetime | None = None
         self._holding = False
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether the turn only waits: it takes no place from a route that could be served."""
+        return self._pause_until is not None
+
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
         await self._open()
@@ -124,11 +129,12 @@ class Turn:
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
         while not self._tools.stopping.is_set():
             if consumer.trouble:
+                await self._finish_in_flight()
                 # Held in memory, it does not outlive a restart of the server. The messages do: begin again.
                 raise BusUnavailable(consumer.trouble)
-            destination = self._tools.book.get(self._address.route)
-            if destination and not destination.route.enabled and not destination.route.deleted:
+            if self._is_parked():
                 await self._give_back(consumer)
+                await self._finish_in_flight()
                 await self._tools.siding.close_turn(self._address)
                 return
             if self._pause_until:
@@ -142,6 +148,14 @@ class Turn:
                 return
             await self._wait_for_event(consumer)
         await self._give_back(consumer)
+        await self._finish_in_flight()
+
+    def _is_parked(self) -> bool:
+        destination = self._tools.book.get(self._address.route)
+        return destination is not None and not destination.route.enabled and not destination.route.deleted
+
+    async def _finish_in_flight(self) -> None:
+        """Let attempts come to their end: one that is cut off may have been delivered all the same."""
         if self._in_flight:
             await asyncio.wait(set(self._in_flight))
 
@@ -177,7 +191,7 @@ class Turn:
             await self._tools.settler.dead_letter(
                 message, parcel, destination.route, "route_deleted", "the route was deleted"
             )
-        elif is_expired(parcel.routed_at, destination.route.policy, self._tools.clock.now()):
+        elif is_expired(_waits_since(parcel, destination), destination.route.policy, self._tools.clock.now()):
             await self._expire(message, parcel, destination)
         else:
             await self._attempt(message, parcel, destination)
@@ -193,7 +207,7 @@ class Turn:
         parcel = self._heads.pop(parcel.delivery_id, parcel).after(result.outcome)
         attempt = Attempt(
             answered=parcel.answered,
-            routed_at=parcel.routed_at,
+            routed_at=_waits_since(parcel, destination),
             is_probe=True,
             answered_as_head=parcel.answered - came_with,
             failures=self._failures,
@@ -201,9 +215,10 @@ class Turn:
         disposition = decide(result.outcome, attempt, route.policy, tools.clock.now(), random=tools.random)
         match disposition:
             case Settle():
-                await self._succeeded(message.pending, route.policy.in_flight)
+                self._note_success(message.pending)
                 await tools.settler.record(parcel, route, result)
                 await message.ack()
+                await self._grow(route.policy.in_flight)
             case DeadLetter(reason=reason, error=error):
                 await tools.settler.record(parcel, route, result)
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
@@ -215,13 +230,15 @@ class Turn:
                 await tools.settler.record(parcel, route, result)
                 await self._fail(message, error, until)
 
-    async def _succeeded(self, pending: int, most: int) -> None:
-        """Grow in few steps: a consumer is changed on a change of state, not on each success."""
+    def _note_success(self, pending: int) -> None:
         self._failures = 0
         self._successes += 1
         self._tools.metrics.probes_total.labels(result="ok").inc()
         if pending <= _NEARLY_EMPTY:
             self._hold()
+
+    async def _grow(self, most: int) -> None:
+        """Grow in few steps: a consumer is changed on a change of state, not on each success."""
         last = self._step == len(_GROWTH) - 1
         if not last and self._successes >= _GROWTH[self._step] and _GROWTH[self._step] < most:
             self._step, self._successes = self._step + 1, 0
@@ -242,8 +259,7 @@ class Turn:
 
     async def _sit_out(self, consumer: PullConsumer) -> None:
         """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
-        if self._in_flight:
-            await asyncio.wait(set(self._in_flight))
+        await self._finish_in_flight()
         await self._give_back(consumer)
         if self._step:
             self._step = 0
@@ -293,7 +309,7 @@ class Turn:
                 parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
             except InvalidEnvelope:
                 return expired, False
-            if not is_expired(parcel.routed_at, destination.route.policy, self._tools.clock.now()):
+            if not is_expired(_waits_since(parcel, destination), destination.route.policy, self._tools.clock.now()):
                 return expired, False
             expired.append((head.stream_seq, self._heads.pop(parcel.delivery_id, parcel)))
             sequence = head.stream_seq + 1
@@ -301,8 +317,8 @@ class Turn:
 
     async def _bury(self, sequence: int, parcel: Parcel, destination: Destination) -> None:
         error = f"not delivered within {destination.route.policy.max_age_s:g} s"
-        await self._tools.settler.publish_dead_letter(parcel, destination.route, "max_age", error)
-        await self._tools.siding.remove(sequence)
+        if await self._tools.settler.publish_dead_letter(parcel, destination.route, "max_age", error):
+            await self._tools.siding.remove(sequence)
 
     async def _expire(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
         error = f"not delivered within {destination.route.policy.max_age_s:g} s"
@@ -349,3 +365,8 @@ class Turn:
     async def _give_back(consumer: PullConsumer) -> None:
         for message in consumer.take_now(consumer.buffered):
             await message.nak()
+
+
+def _waits_since(parcel: Parcel, destination: Destination) -> datetime:
+    """Return when the message began to wait for its destination: parked time does not count."""
+    return max(parcel.routed_at, destination.route.enabled_at)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from pulse_contracts.envelope import format_time
+from pulse_contracts.envelope import Envelope, format_time
 from pulse_contracts.ids import MessageId, TenantId
 from pulse_contracts.records import QuarantineRecord
 from pulse_ingest.domain.admission import Refusal, Submission, admit
 from pulse_ingest.domain.ports import Busy, QuarantineLog, Receipt, TelemetryLog
 from pulse_runtime.clock import Clock
 
-_QUARANTINED_BYTES = 16 * 1024
+_QUARANTINED_BYTES = 4 * 1024
 """How much of an unacceptable message is kept: enough to see what it was."""
 
 
@@ -31,9 +31,15 @@ class Intake:
 
     async def submit(self, submission: Submission) -> Accepted | Refusal | Busy:
         """Commit a submission; a `Refusal` is final, a `Busy` is not, and only `Accepted` may be acknowledged."""
-        envelope = admit(submission, self._clock.now())
-        if isinstance(envelope, Refusal):
-            return envelope
+        envelope = self.admit(submission)
+        return envelope if isinstance(envelope, Refusal) else await self.commit(envelope)
+
+    def admit(self, submission: Submission) -> Envelope | Refusal:
+        """Give the message its id and its time, once: who commits again after a `Busy` commits this same envelope."""
+        return admit(submission, self._clock.now())
+
+    async def commit(self, envelope: Envelope) -> Accepted | Busy:
+        """Commit an admitted message. After a `Busy` some of it may be stored all the same: its id tells."""
         outcome = await self._log.commit(envelope)
         if isinstance(outcome, Busy):
             return outcome
@@ -41,7 +47,11 @@ class Intake:
 
     async def quarantine(self, tenant: TenantId, topic: str, body: bytes, refusal: Refusal) -> Receipt | Busy:
         """Keep what cannot be refused to its sender, with the reason."""
-        record = QuarantineRecord(
+        return await self.keep(self.record(tenant, topic, body, refusal))
+
+    def record(self, tenant: TenantId, topic: str, body: bytes, refusal: Refusal) -> QuarantineRecord:
+        """Make the quarantine record, once, for the same reason as `admit`."""
+        return QuarantineRecord(
             tenant_id=tenant,
             topic=topic,
             reason=refusal.reason,
@@ -49,4 +59,7 @@ class Intake:
             payload=body[:_QUARANTINED_BYTES],
             received_at=format_time(self._clock.now()),
         )
+
+    async def keep(self, record: QuarantineRecord) -> Receipt | Busy:
+        """Commit a quarantine record."""
         return await self._quarantine.commit(record)

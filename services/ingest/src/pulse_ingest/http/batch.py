@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pulse_contracts.topics import InvalidTopic, parse_device_topic
-from pulse_ingest.adapters.authentication import Authenticator
+from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.credentials import Principal
 from pulse_ingest.domain.intake import Accepted, Intake
@@ -31,16 +31,16 @@ class BatchEndpoint:
         self._authenticator = authenticator
 
     async def __call__(self, request: Request) -> Response:
+        key = bearer_token(request)
+        principal = await self._authenticator.identify(key)
+        if key and principal is None:
+            return answers.unauthorized()
         try:
             items = split_items(await read_body(request, MAX_BATCH_BYTES))
         except BodyTooLarge:
             return answers.error(413, "batch_too_large", "body", f"body: larger than {MAX_BATCH_BYTES} bytes")
         except JsonRefused as exc:
             return answers.error(400, "batch_invalid", "body", f"body: {exc}")
-        key = bearer_token(request)
-        principal = await self._authenticator.identify(key)
-        if key and principal is None:
-            return answers.unauthorized()
         trace = traceparent(request)
         outcomes = await asyncio.gather(*(self._submit(item, principal, trace) for item in items))
         return _answer(outcomes)
@@ -61,7 +61,10 @@ class BatchEndpoint:
             if not isinstance(fields.get(name), str):
                 return Refusal(reason="item_invalid", field=name, error=f"{name}: must be a string")
         token = fields.get("token")
-        who = await self._authenticator.identify(token) if isinstance(token, str) else principal
+        try:
+            who = await self._authenticator.identify(token) if isinstance(token, str) else principal
+        except AuthenticationUnavailable as exc:
+            return Busy(reason=str(exc))
         if who is None:
             return _UNAUTHORIZED
         try:

@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import uvicorn
@@ -24,9 +25,22 @@ class _Server(uvicorn.Server):
         yield
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """A port that is served."""
+
+    port: int
+    task: "asyncio.Task[None]"
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is served any more, or None."""
+        return "the HTTP server has ended" if self.task.done() else None
+
+
 @asynccontextmanager
-async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator[int, None]:
-    """Yield the port on which *application* is served; leaving answers what is in flight, at most 10 s."""
+async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator["Listener", None]:
+    """Yield the listener that serves *application*; leaving answers what is in flight, at most 10 s."""
     try:
         listening = socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as exc:
@@ -45,7 +59,7 @@ async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator[
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listening]), name="ingest.http")
     try:
-        yield int(listening.getsockname()[1])
+        yield Listener(port=int(listening.getsockname()[1]), task=task)
     finally:
         server.should_exit = True
         await task

@@ -12,8 +12,8 @@ from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
-from pulse_ingest.domain.intake import Accepted, Intake
-from pulse_ingest.domain.ports import Busy, Receipt
+from pulse_ingest.domain.intake import Intake
+from pulse_ingest.domain.ports import Busy
 from pulse_ingest.mqtt.session import Arrival, MqttSession, SubscriptionRefused
 from pulse_ingest.settings import IngestSettings
 from pulse_runtime.clock import Clock
@@ -85,12 +85,14 @@ class MqttEdge:
         return parsed
 
     async def _knows(self, topic: DeviceTopic) -> bool:
-        """Whether the device exists; waits while that cannot be known, and nothing is acknowledged meanwhile."""
-        while True:
-            try:
-                return await self._authenticator.knows_device(topic.tenant, topic.device)
-            except AuthenticationUnavailable:
-                await self._clock.sleep(_BUSY_PAUSE_S)
+        """Whether the device exists. While that cannot be asked the broker's word is taken: it let the device in.
+
+        Waiting instead would hold up the acknowledgements of everybody behind, which go out in order.
+        """
+        try:
+            return await self._authenticator.knows_device(topic.tenant, topic.device)
+        except AuthenticationUnavailable:
+            return True
 
     async def _submit(self, topic: DeviceTopic, arrival: Arrival) -> None:
         trace = TraceContext.from_outside(arrival.user_properties.get("traceparent"))
@@ -100,18 +102,17 @@ class MqttEdge:
             supplied_id=arrival.user_properties.get("message-id"),
             traceparent=trace.header(),
         )
-        while True:
-            match await self._intake.submit(submission):
-                case Accepted(duplicate=duplicate):
-                    self._count("duplicate" if duplicate else "accepted")
-                    return
-                case Refusal() as refusal:
-                    await self._quarantine(arrival, refusal)
-                    return
-                case Busy():
-                    # Not acknowledged: the broker's window fills and it stops sending.
-                    self._count("unavailable")
-                    await self._clock.sleep(_BUSY_PAUSE_S)
+        envelope = self._intake.admit(submission)
+        if isinstance(envelope, Refusal):
+            await self._quarantine(arrival, envelope)
+            return
+        while isinstance(outcome := await self._intake.commit(envelope), Busy):
+            # Not acknowledged: the broker's window fills and it stops sending.
+            self._count("unavailable")
+            if not arrival.is_owed:
+                return
+            await self._clock.sleep(_BUSY_PAUSE_S)
+        self._count("duplicate" if outcome.duplicate else "accepted")
 
     async def _quarantine(self, arrival: Arrival, refusal: Refusal) -> None:
         tenant = self._tenant_of(arrival.topic)
@@ -121,7 +122,8 @@ class MqttEdge:
             return
         self._count("quarantined")
         _log.info(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason)
-        while not isinstance(await self._intake.quarantine(tenant, arrival.topic, arrival.body, refusal), Receipt):
+        record = self._intake.record(tenant, arrival.topic, arrival.body, refusal)
+        while isinstance(await self._intake.keep(record), Busy) and arrival.is_owed:
             await self._clock.sleep(_BUSY_PAUSE_S)
 
     def _tenant_of(self, topic: str) -> TenantId | None:

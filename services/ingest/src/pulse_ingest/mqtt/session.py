@@ -38,6 +38,8 @@ class Arrival:
     topic: str
     body: bytes
     retained: bool
+    is_owed: bool = True
+    """Whether the sender gets an acknowledgement. At QoS 0 it gets none, and nothing is promised."""
     user_properties: dict[str, str]
 
 
@@ -56,6 +58,8 @@ class MqttSession:
     def __init__(self, settings: IngestSettings, handle: Callable[[Arrival], Coroutine[None, None, None]]) -> None:
         self._settings = settings
         self._handle = handle
+        self._unpromised = asyncio.Semaphore(WINDOW)
+        """Messages of QoS 0 on the way at once."""
         self._open: set[int] = set()
         """Packet ids of this connection that are not acknowledged yet."""
 
@@ -81,9 +85,20 @@ class MqttSession:
                     if message.qos and message.mid in self._open:
                         # Sent again because we took long: a packet id is not reused before its PUBACK (MQTT-2.3.1-4).
                         continue
+                    if not message.qos:
+                        # The broker's window does not bound these: ours does.
+                        await self._unpromised.acquire()
+                        group.create_task(self._handle_unpromised(_arrival(message)), name="ingest.mqtt.handle")
+                        continue
                     self._open.add(message.mid)
                     task = group.create_task(self._handle(_arrival(message)), name="ingest.mqtt.handle")
                     acks.put_nowait(_Open(task=task, mid=message.mid, qos=message.qos))
+
+    async def _handle_unpromised(self, arrival: Arrival) -> None:
+        try:
+            await self._handle(arrival)
+        finally:
+            self._unpromised.release()
 
     async def _acknowledge(self, acks: asyncio.Queue[_Open], ack: Callable[[int, int], object]) -> None:
         while True:
@@ -129,5 +144,6 @@ def _arrival(message: aiomqtt.Message) -> Arrival:
         topic=str(message.topic),
         body=message.payload,
         retained=message.retain,
+        is_owed=message.qos > 0,
         user_properties=dict(pairs),
     )

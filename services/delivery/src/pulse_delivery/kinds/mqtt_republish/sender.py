@@ -53,7 +53,7 @@ class MqttRepublisher:
                     # Nothing is subscribed to: this waits for the end of the connection.
                     async for _ in client.messages:
                         pass
-            except (aiomqtt.MqttError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever ended the connection, only a new one helps
                 _log.warning("broker_disconnected", broker=f"{self._target.host}:{self._target.port}", error=str(exc))
             finally:
                 self._client = None
