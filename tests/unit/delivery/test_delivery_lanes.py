@@ -1,0 +1,193 @@
+import pytest
+
+from pulse_contracts.ids import RouteId
+from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
+from pulse_delivery.domain.limits import LaneLimits
+
+A, B = RouteId("a"), RouteId("b")
+LIMITS = LaneLimits(slots=8, lane_in_flight=4, lane_waiting=3, stuck_in_flight=2, stuck_after_s=0.5, stuck_factor=4.0)
+BOUND = 16
+
+
+class Offering:
+    """Lanes, and what was offered to them with a number each."""
+
+    def __init__(self, limits: LaneLimits = LIMITS) -> None:
+        self.lanes: Lanes[int] = Lanes(limits)
+        self.tickets: list[int] = []
+        self._items = 0
+
+    def offer(self, route: RouteId, now: float = 0.0, *, in_flight: int = BOUND) -> str:
+        self._items += 1
+        match self.lanes.offer(route, self._items, now, in_flight=in_flight):
+            case Start(ticket=ticket):
+                self.tickets.append(ticket)
+                return "start"
+            case Waiting():
+                return "wait"
+            case Refused(reason=reason):
+                return reason
+
+    def offers(self, route: RouteId, count: int, now: float = 0.0) -> list[str]:
+        return [self.offer(route, now) for _ in range(count)]
+
+    def finish(self, now: float = 0.0, *, took_s: float | None = None) -> list[int]:
+        starts = self.lanes.finish(self.tickets.pop(0), now, took_s=took_s, in_flight=BOUND)
+        self.tickets += [start.ticket for start in starts]
+        return [start.item for start in starts]
+
+
+def test_a_lane_attempts_then_queues_then_refuses() -> None:
+    assert Offering().offers(A, 9) == ["start"] * 4 + ["wait"] * 3 + ["lane_full"] * 2
+
+
+def test_a_route_bounds_its_own_attempts() -> None:
+    made = Offering()
+    assert [made.offer(A, in_flight=1) for _ in range(3)] == ["start", "wait", "wait"]
+
+
+def test_an_end_starts_the_one_that_waited_longest() -> None:
+    made = Offering()
+    made.offers(A, 7)
+    assert [made.finish(), made.finish(), made.finish(), made.finish()] == [[5], [6], [7], []]
+
+
+def test_a_busy_lane_takes_nothing_from_another() -> None:
+    made = Offering()
+    made.offers(A, 20)
+    assert made.offers(B, 4) == ["start"] * 4
+
+
+def test_the_more_lanes_are_busy_the_fewer_attempts_each_has() -> None:
+    made = Offering()
+    routes = [RouteId(f"r{n}") for n in range(8)]
+    assert [made.offer(route) for route in routes] == ["start"] * 8
+    # A share of one each: all slots are taken, and what comes next waits for its own lane.
+    assert [made.offer(route) for route in routes] == ["wait"] * 8
+
+
+def test_without_a_free_slot_a_new_lane_is_refused_at_once() -> None:
+    made = Offering()
+    for number in range(8):
+        made.offer(RouteId(f"r{number}"))
+    assert made.offer(A) == "no_slot"
+    assert (made.lanes.in_flight, made.lanes.held, made.lanes.busy) == (8, 8, 8)
+
+
+def test_a_stuck_lane_gets_few_attempts_and_queues_nothing() -> None:
+    made = Offering()
+    assert made.offer(A, 0.0) == "start"
+    assert made.offers(A, 3, now=0.6) == ["start", "lane_stuck", "lane_stuck"]
+
+
+def test_what_waits_in_a_lane_that_becomes_stuck_is_handed_back_in_order() -> None:
+    made = Offering()
+    made.offers(A, 7)
+    assert made.lanes.stuck_waiting(0.5) == []
+    assert made.lanes.stuck_waiting(0.51) == [(A, [5, 6, 7])]
+    assert made.lanes.held == 4
+
+
+def test_an_end_in_a_lane_that_is_still_stuck_starts_nothing() -> None:
+    made = Offering()
+    made.offers(A, 7)
+    assert made.finish(now=1.0) == []
+    assert made.finish(now=1.0) == []
+    # Only one of the four old attempts is left beside it: below what a stuck lane may have.
+    assert made.finish(now=1.0) == [5]
+
+
+def test_merely_slow_is_not_stuck() -> None:
+    made = Offering()
+    made.offer(A, 0.0)
+    made.finish(0.6, took_s=0.6)
+    made.offers(A, 4, now=1.0)
+    assert made.offer(A, 1.0 + 4 * 0.6) == "wait"
+    assert made.offer(A, 1.0 + 4 * 0.6 + 0.01) == "lane_stuck"
+
+
+def test_a_failure_teaches_nothing_about_what_a_route_usually_takes() -> None:
+    made = Offering()
+    made.offer(A, 0.0)
+    made.finish(100.0, took_s=None)
+    made.offers(A, 4, now=100.0)
+    assert made.offer(A, 100.6) == "lane_stuck"
+
+
+def test_a_held_lane_gathers_and_starts_nothing_until_it_is_released() -> None:
+    made = Offering()
+    made.lanes.hold(A)
+    assert made.offers(A, 4) == ["wait", "wait", "wait", "lane_full"]
+    starts, refused = made.lanes.release(A, 0.0, in_flight=BOUND)
+    assert ([start.item for start in starts], refused) == ([1, 2, 3], [])
+
+
+def test_an_attempt_that_ends_in_a_held_lane_starts_nothing() -> None:
+    made = Offering()
+    made.offer(A)
+    made.lanes.hold(A)
+    made.offer(A)
+    assert made.finish() == []
+    assert made.lanes.held == 1
+
+
+def test_a_lane_released_without_a_free_slot_hands_back_what_gathered() -> None:
+    made = Offering()
+    made.lanes.hold(A)
+    made.offers(A, 2)
+    for number in range(8):
+        made.offer(RouteId(f"r{number}"))
+    assert made.lanes.release(A, 0.0, in_flight=BOUND) == ([], [1, 2])
+    assert made.lanes.held == 8
+
+
+def test_a_withdrawn_lane_is_held_no_longer() -> None:
+    made = Offering()
+    made.lanes.hold(A)
+    made.offers(A, 2)
+    assert made.lanes.withdraw(A) == [1, 2]
+    assert made.offer(A) == "start"
+
+
+def test_withdrawing_from_an_unknown_lane_hands_back_nothing() -> None:
+    assert Offering().lanes.withdraw(A) == []
+
+
+def test_over_the_bound_the_slowest_lane_gives_way_first() -> None:
+    made = Offering()
+    for route, took_s in ((A, 0.1), (B, 0.4)):
+        made.offer(route)
+        made.finish(took_s=took_s)
+    made.offers(A, 6)
+    made.offers(B, 5)
+    assert made.lanes.slowest_waiting() == [13]
+    assert made.lanes.slowest_waiting() == [7, 8]
+    assert made.lanes.slowest_waiting() == []
+
+
+@pytest.mark.parametrize(("slots", "lent"), [(8, 4), (9, 4), (2, 1), (1, 1)])
+def test_turns_borrow_at_most_half_of_the_slots(slots: int, lent: int) -> None:
+    lanes: Lanes[int] = Lanes(LaneLimits(slots=slots))
+    assert [lanes.borrow_slot() for _ in range(slots + 1)].count(True) == lent
+    assert lanes.in_flight == lent
+
+
+def test_a_turn_borrows_nothing_while_the_lanes_have_all_slots() -> None:
+    made = Offering()
+    for number in range(8):
+        made.offer(RouteId(f"r{number}"))
+    assert not made.lanes.borrow_slot()
+    made.finish()
+    assert made.lanes.borrow_slot()
+    assert made.offer(A) == "no_slot"
+    made.lanes.return_slot()
+    assert made.offer(A) == "start"
+
+
+def test_withdraw_all_empties_every_lane() -> None:
+    made = Offering()
+    made.offers(A, 6)
+    made.lanes.hold(B)
+    made.offers(B, 1)
+    assert sorted(made.lanes.withdraw_all()) == [5, 6, 7]
+    assert made.lanes.held == 4

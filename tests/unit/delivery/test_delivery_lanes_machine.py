@@ -1,0 +1,207 @@
+"""The lanes against a model that knows only where each item is."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pulse_contracts.ids import RouteId
+from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
+from pulse_delivery.domain.limits import LaneLimits
+
+ROUTES = st.sampled_from([RouteId(f"r{n}") for n in range(5)])
+LIMITS = st.builds(
+    LaneLimits,
+    slots=st.integers(1, 12),
+    lane_in_flight=st.integers(1, 6),
+    lane_waiting=st.integers(0, 4),
+    stuck_in_flight=st.integers(1, 3),
+    stuck_after_s=st.just(0.5),
+    stuck_factor=st.just(4.0),
+)
+BOUNDS = {RouteId(f"r{n}"): bound for n, bound in enumerate((1, 2, 3, 16, 16))}
+TOOK = st.none() | st.floats(0.01, 5.0)
+LATER = st.floats(0.0, 1.0)
+
+
+class LanesMachine(RuleBasedStateMachine):
+    """Offers, ends, holds and withdraws at random; every item must be in exactly one place at all times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.offered = 0
+        self.route_of: dict[int, RouteId] = {}
+        self.started: dict[int, tuple[int, float]] = {}
+        """Item and start by ticket."""
+        self.waiting: dict[RouteId, list[int]] = {route: [] for route in BOUNDS}
+        self.gone: set[int] = set()
+        """Finished, or handed back to be shunted."""
+        self.held: set[RouteId] = set()
+        self.usual: dict[RouteId, float] = {}
+        self.borrowed = 0
+
+    @initialize(limits=LIMITS)
+    def open_lanes(self, limits: LaneLimits) -> None:
+        self.limits = limits
+        self.lanes: Lanes[int] = Lanes(limits)
+
+    @rule(route=ROUTES)
+    def offer(self, route: RouteId) -> None:
+        self.offered += 1
+        item = self.offered
+        self.route_of[item] = route
+        was_stuck, was_running = self.is_stuck(route), self.running(route)
+        had_room = self.slots_in_use() < self.limits.slots
+        match self.lanes.offer(route, item, self.now, in_flight=BOUNDS[route]):
+            case Start() as start:
+                assert start.item == item
+                assert had_room
+                assert route not in self.held
+                assert not self.waiting[route], "overtook what waits in its lane"
+                assert not was_stuck or was_running < self.limits.stuck_in_flight
+                self.take_starts([start])
+            case Waiting():
+                assert route in self.held or not was_stuck, "queued in a stuck lane"
+                self.waiting[route].append(item)
+            case Refused(item=refused, reason=reason):
+                assert refused == item
+                assert reason in {"no_slot", "lane_stuck", "lane_full"}
+                assert reason != "no_slot" or not had_room
+                assert reason != "lane_stuck" or was_stuck
+                assert reason != "lane_full" or len(self.waiting[route]) == self.limits.lane_waiting
+                self.gone.add(item)
+
+    @rule(data=st.data(), took_s=TOOK, later=LATER)
+    @precondition(lambda self: bool(self.started))
+    def finish(self, data: st.DataObject, took_s: float | None, later: float) -> None:
+        self.now += later
+        ticket = data.draw(st.sampled_from(sorted(self.started)))
+        item, _ = self.started.pop(ticket)
+        self.gone.add(item)
+        route = self.route_of[item]
+        if took_s is not None:
+            usual = self.usual.get(route, took_s)
+            self.usual[route] = usual + 0.2 * (took_s - usual)
+        starts = self.lanes.finish(ticket, self.now, took_s=took_s, in_flight=BOUNDS[route])
+        assert all(self.route_of[start.item] == route for start in starts)
+        assert not starts or route not in self.held
+        self.take_starts(starts)
+
+    @rule(route=ROUTES)
+    def hold(self, route: RouteId) -> None:
+        self.lanes.hold(route)
+        self.held.add(route)
+
+    @rule(route=ROUTES)
+    def release(self, route: RouteId) -> None:
+        self.held.discard(route)
+        starts, refused = self.lanes.release(route, self.now, in_flight=BOUNDS[route])
+        self.take_starts(starts)
+        self.hand_back(route, refused)
+
+    @rule(route=ROUTES)
+    def withdraw(self, route: RouteId) -> None:
+        items = self.lanes.withdraw(route)
+        assert items == self.waiting[route]
+        self.hand_back(route, items)
+        self.held.discard(route)
+
+    @rule(later=LATER)
+    def tend(self, later: float) -> None:
+        self.now += later
+        stuck = [route for route in BOUNDS if self.waiting[route] and self.is_stuck(route)]
+        for route, items in self.lanes.stuck_waiting(self.now):
+            assert items == self.waiting[route]
+            stuck.remove(route)
+            self.hand_back(route, items)
+            self.held.discard(route)
+        assert stuck == [], "a stuck lane kept its queue"
+
+    @rule()
+    def give_way(self) -> None:
+        items = self.lanes.slowest_waiting()
+        assert bool(items) == any(self.waiting.values())
+        if items:
+            route = self.route_of[items[0]]
+            self.hand_back(route, items)
+            assert self.waiting[route] == []
+            self.held.discard(route)
+
+    @rule()
+    def withdraw_all(self) -> None:
+        items = self.lanes.withdraw_all()
+        assert Counter(items) == Counter(item for queue in self.waiting.values() for item in queue)
+        for route, queue in self.waiting.items():
+            if queue:
+                self.hand_back(route, list(queue))
+                self.held.discard(route)
+
+    @rule()
+    def borrow(self) -> None:
+        may = self.slots_in_use() < self.limits.slots and self.borrowed < max(1, self.limits.slots // 2)
+        assert self.lanes.borrow_slot() == may
+        self.borrowed += may
+
+    @rule()
+    @precondition(lambda self: self.borrowed > 0)
+    def give_slot_back(self) -> None:
+        self.lanes.return_slot()
+        self.borrowed -= 1
+
+    @invariant()
+    def every_item_is_in_exactly_one_place(self) -> None:
+        places = Counter(item for item, _ in self.started.values())
+        places.update(item for queue in self.waiting.values() for item in queue)
+        places.update(self.gone)
+        assert places == Counter(range(1, self.offered + 1))
+
+    @invariant()
+    def the_figures_are_the_models(self) -> None:
+        waiting = sum(len(queue) for queue in self.waiting.values())
+        assert self.lanes.in_flight == self.slots_in_use()
+        assert self.lanes.held == len(self.started) + waiting
+        assert self.lanes.busy == sum(self.running(route) > 0 for route in BOUNDS)
+
+    @invariant()
+    def no_bound_is_exceeded(self) -> None:
+        assert self.lanes.in_flight <= self.limits.slots
+        for route, bound in BOUNDS.items():
+            assert self.running(route) <= min(bound, self.limits.lane_in_flight)
+            assert len(self.waiting[route]) <= self.limits.lane_waiting
+
+    @invariant()
+    def nothing_waits_for_an_attempt_that_nobody_will_start(self) -> None:
+        for route, queue in self.waiting.items():
+            assert not queue or self.running(route) or route in self.held
+
+    def take_starts(self, starts: Iterable[Start[int]]) -> None:
+        """Move items from their queues into flight; each lane starts its oldest first."""
+        for start in starts:
+            queue = self.waiting[self.route_of[start.item]]
+            if queue:
+                assert queue.pop(0) == start.item, "out of turn"
+            assert start.ticket not in self.started
+            self.started[start.ticket] = (start.item, self.now)
+
+    def hand_back(self, route: RouteId, items: list[int]) -> None:
+        for item in items:
+            self.waiting[route].remove(item)
+        self.gone.update(items)
+
+    def running(self, route: RouteId) -> int:
+        return sum(self.route_of[item] == route for item, _ in self.started.values())
+
+    def slots_in_use(self) -> int:
+        return len(self.started) + self.borrowed
+
+    def is_stuck(self, route: RouteId) -> bool:
+        begun = [since for item, since in self.started.values() if self.route_of[item] == route]
+        limit = max(self.limits.stuck_after_s, self.limits.stuck_factor * self.usual.get(route, 0.0))
+        return bool(begun) and self.now - min(begun) > limit
+
+
+LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestLanes = LanesMachine.TestCase
