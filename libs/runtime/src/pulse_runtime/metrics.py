@@ -39,12 +39,6 @@ class CommonMetrics(MetricSet):
         "pulse_event_loop_lag_seconds", "Worst lateness of the event loop in the last second."
     )
     nats_connected = GaugeSpec("pulse_nats_connected", "1 while connected to NATS.")
-    nats_reconnects_total = CounterSpec("pulse_nats_reconnects_total", "Connections to NATS that replaced a lost one.")
-    pg_pool_size = GaugeSpec("pulse_pg_pool_size", "Open connections to PostgreSQL.")
-    pg_pool_in_use = GaugeSpec("pulse_pg_pool_in_use", "Connections to PostgreSQL that are lent out.")
-    pg_pool_wait_seconds = HistogramSpec(
-        "pulse_pg_pool_wait_seconds", "Time spent waiting for a connection to PostgreSQL."
-    )
 
     def show_build(self, *, service: str, version: str) -> None:
         """Publish what runs here."""
@@ -61,7 +55,6 @@ class BusMetrics(MetricSet):
         "pulse_bus_publish_seconds", "From the first byte of a batch to its acknowledgement.", _STREAM
     )
     batch_size = HistogramSpec("pulse_bus_batch_size", "Messages in an atomic batch.", _STREAM, BATCH_SIZES)
-    batches_open = GaugeSpec("pulse_bus_batches_open", "Atomic batches that are not acknowledged yet.", _STREAM)
     batch_splits_total = CounterSpec(
         "pulse_bus_batch_splits_total",
         "Refused batches that were published in parts.",
@@ -72,14 +65,6 @@ class BusMetrics(MetricSet):
         "Messages a stream refused, by reason; full means refuse.",
         {"stream": OPEN, "reason": OPEN},
     )
-    pulls_total = CounterSpec("pulse_bus_pulls_total", "Pull requests sent.", _STREAM)
-    pulled_total = CounterSpec("pulse_bus_pulled_total", "Messages received by pulling.", _STREAM)
-    redelivered_total = CounterSpec(
-        "pulse_bus_redelivered_total",
-        "Messages received again, after a crash or an ack that came too late.",
-        _STREAM,
-    )
-    reaped_total = CounterSpec("pulse_bus_reaped_total", "Messages purged below all required ack floors.", _STREAM)
 
 
 class IngestMetrics(MetricSet):
@@ -88,20 +73,8 @@ class IngestMetrics(MetricSet):
     messages_total = CounterSpec(
         "pulse_ingest_messages_total", "Messages by what became of them.", {"protocol": _PROTOCOLS, "result": _ACCEPTED}
     )
-    received_bytes_total = CounterSpec(
-        "pulse_ingest_received_bytes_total", "Payload received.", {"protocol": _PROTOCOLS}
-    )
-    commit_seconds = HistogramSpec(
-        "pulse_ingest_commit_seconds", "From reading a message to its durable acknowledgement."
-    )
     batch_size = HistogramSpec("pulse_ingest_batch_size", "Messages committed together.", buckets=BATCH_SIZES)
-    inflight = GaugeSpec("pulse_ingest_inflight", "Messages read and not yet acknowledged.")
     mqtt_connected = GaugeSpec("pulse_ingest_mqtt_connected", "1 while subscribed to the broker.", {"broker": OPEN})
-    mqtt_sessions_lost_total = CounterSpec(
-        "pulse_ingest_mqtt_sessions_lost_total",
-        "Connections for which the broker had no session of ours.",
-        {"broker": OPEN},
-    )
     quarantined_total = CounterSpec(
         "pulse_ingest_quarantined_total", "Messages put into quarantine, by reason.", {"reason": OPEN}
     )
@@ -129,9 +102,6 @@ class RouterMetrics(MetricSet):
     match_errors_total = CounterSpec(
         "pulse_router_match_errors_total", "Routes that could not judge a message; the others went on."
     )
-    fanout_errors_total = CounterSpec(
-        "pulse_router_fanout_errors_total", "Messages whose tenant's table failed as a whole."
-    )
     route_seconds = HistogramSpec("pulse_router_route_seconds", "One batch from pulling to its acknowledgement.")
     routes = GaugeSpec("pulse_router_routes", "Routes in the table that can match.")
     routes_invalid = GaugeSpec("pulse_router_routes_invalid", "Routes left out because they do not compile.")
@@ -149,9 +119,6 @@ class DeliveryMetrics(MetricSet):
         "pulse_delivery_end_to_end_seconds", "From accepting a message to its delivery.", _KIND, LONG_SECONDS
     )
     lanes_busy = GaugeSpec("pulse_delivery_lanes_busy", "Routes with an attempt in flight.")
-    lanes_stuck = GaugeSpec(
-        "pulse_delivery_lanes_stuck", "Lanes whose oldest attempt is far beyond what they usually take."
-    )
     slots_in_use = GaugeSpec("pulse_delivery_slots_in_use", "Attempts in flight, out of the slot budget.")
     slots = GaugeSpec("pulse_delivery_slots", "The slot budget of the process.")
     held_messages = GaugeSpec("pulse_delivery_held_messages", "Attempting, waiting and prefetched.")

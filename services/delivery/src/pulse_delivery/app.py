@@ -49,7 +49,7 @@ from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import BusMetrics, DeliveryMetrics
 from pulse_runtime.refusal import StartRefused
 from pulse_runtime.settings import load_settings
-from pulse_storage.pool import open_pool
+from pulse_storage.pool import Pool, open_pool
 from pulse_storage.sealing import KeyRing, KeyRingInvalid
 
 _log = get_logger(__name__)
@@ -79,14 +79,9 @@ async def start(lifecycle: Lifecycle) -> None:
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
     health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
 
-    dead = PullConsumer(bus, DEADLETTER.name, DEAD_LETTER_WRITER.name, clock=clock, capacity=_PREFETCH)
-    log = PullConsumer(bus, ATTEMPT.name, DELIVERY_LOG_WRITER.name, clock=clock, capacity=_PREFETCH)
-    await frame.run_until_stopped("pull[dead-letter-writer]", dead.run)
-    await frame.run_until_stopped("pull[delivery-log-writer]", log.run)
-    await frame.run_until_stopped("write[dead_letter_messages]", dead_letter_writer(dead, pool, clock).run)
-    await frame.run_until_stopped("write[delivery_log]", delivery_log_writer(log, pool, metrics, clock).run)
-
+    await _start_writers(frame, bus, pool, metrics)
     siding = Publisher(bus, SIDING.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     dead_letters = Publisher(bus, DEADLETTER.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     records = Publisher(bus, ATTEMPT.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
@@ -163,6 +158,16 @@ async def start(lifecycle: Lifecycle) -> None:
 
     lifecycle.on_stop("drain", drain, settings.drain_s + 2)
     frame.started()
+
+
+async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics) -> None:
+    clock = frame.clock
+    dead = PullConsumer(bus, DEADLETTER.name, DEAD_LETTER_WRITER.name, clock=clock, capacity=_PREFETCH)
+    log = PullConsumer(bus, ATTEMPT.name, DELIVERY_LOG_WRITER.name, clock=clock, capacity=_PREFETCH)
+    await frame.run_until_stopped("pull[dead-letter-writer]", dead.run)
+    await frame.run_until_stopped("pull[delivery-log-writer]", log.run)
+    await frame.run_until_stopped("write[dead_letter_messages]", dead_letter_writer(dead, pool, clock).run)
+    await frame.run_until_stopped("write[delivery_log]", delivery_log_writer(log, pool, metrics, clock).run)
 
 
 def _limits(settings: DeliverySettings) -> LaneLimits:

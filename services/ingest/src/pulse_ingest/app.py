@@ -48,6 +48,7 @@ async def start(lifecycle: Lifecycle) -> None:
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="ingest"))
     health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
 
     store = PullConsumer(bus, TELEMETRY.name, STORE.name, clock=clock, capacity=_PREFETCH)
     records = PullConsumer(bus, QUARANTINE.name, QUARANTINE_WRITER.name, clock=clock, capacity=_PREFETCH)

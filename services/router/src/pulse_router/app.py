@@ -35,6 +35,7 @@ async def start(lifecycle: Lifecycle) -> None:
     routing = Routing(consumer, publisher, lambda: routes.table, metrics=metrics, clock=clock)
     metrics.table_age_seconds.set_function(lambda: routes.feed.age_s)
     health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
     health.register("routes", lambda: None if routes.feed.loaded.is_set() else "no routes read yet")
     health.register("consumers", lambda: consumer.trouble)
     health.register("delivery", lambda: routing.trouble)

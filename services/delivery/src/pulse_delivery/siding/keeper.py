@@ -6,6 +6,7 @@ from typing import Final
 
 from pulse_bus.errors import BusError
 from pulse_bus.siding import Siding
+from pulse_contracts import headers
 from pulse_contracts.subjects import RouteAddress, parse_route_address
 from pulse_contracts.tokens import InvalidToken
 from pulse_delivery.adapters.route_book import RouteBook
@@ -17,6 +18,7 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _READ_S: Final = 1.0
+_MEASURED_ROUTES: Final = 20
 MOST_TURNS: Final = 256
 """Turns at work at once; one that sits out a pause does not count."""
 MOST_CONSUMERS: Final = 1000
@@ -79,12 +81,29 @@ class TurnKeeper:
         return True
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        await self._read()
+        if await self._read():
+            await self._measure_oldest()
         waiting = self._troubles.all()
         for address in self._next_turns(waiting):
             task = group.create_task(self._serve(address), name=f"delivery.turn[{address.route}]")
             self._turns[address] = task
         self._metrics.turns_in_use.set(len(self._turns))
+
+    async def _measure_oldest(self) -> None:
+        """Show the age of the oldest message in the siding, among the routes with the most waiting."""
+        waiting = self._troubles.all()
+        longest = sorted(waiting, key=lambda address: -waiting[address])[:_MEASURED_ROUTES]
+        oldest_s = 0.0
+        try:
+            for address in longest:
+                head = await self._siding.peek(address)
+                routed_at_ms = int(head.headers.get(headers.ROUTED_AT, 0)) if head else 0
+                if routed_at_ms:
+                    oldest_s = max(oldest_s, self._clock.now().timestamp() - routed_at_ms / 1000)
+        except (BusError, ValueError) as exc:
+            _log.warning("siding_unreadable", error=str(exc))
+            return
+        self._metrics.oldest_undelivered_age_seconds.labels(cause="siding").set(oldest_s)
 
     def _next_turns(self, waiting: dict[RouteAddress, int]) -> list[RouteAddress]:
         working = sum(not turn.is_paused for turn in self._working.values())
