@@ -42,7 +42,7 @@ def stack(
 
 async def main() -> None:
     async def prepare(addresses: Addresses, secrets: Secrets) -> None:
-        print("preparing", flush=True)  # noqa: T201 - the parent waits for it
+        print("preparing", flush=True)
 
     variables = dict.fromkeys(sys.argv[2:], "1")
     with cancelled_by_signals():
@@ -51,7 +51,7 @@ async def main() -> None:
             stack(folder, service(**variables), prepare=prepare) as running,
         ):
             pids = {name: running.pid(name) for name in ("postgres", "nats", "probe")}
-            print(json.dumps(pids), flush=True)  # noqa: T201 - the parent waits for it
+            print(json.dumps(pids), flush=True)
             await asyncio.Event().wait()
 
 

@@ -49,7 +49,7 @@ async def test_the_claim_waits_for_the_children_of_a_dead_owner(tmp_path: Path) 
         "print(child.pid)\n"
     )
     argv = [sys.executable, "-W", "ignore", "-c", owner, str(tmp_path / "data" / "lock")]
-    child = int(subprocess.run(argv, check=True, capture_output=True).stdout)  # noqa: S603, ASYNC221 - our own short program
+    child = int(subprocess.run(argv, check=True, capture_output=True).stdout)
     async with DataFolder(tmp_path / "data"):
         assert not is_running(child)
 
@@ -85,7 +85,7 @@ async def test_an_announcement_counts_only_while_its_supervisor_lives(tmp_path: 
     async with DataFolder(tmp_path / "data") as folder:
         folder.announce({"http": "http://127.0.0.1:1"})
         assert {"http": "http://127.0.0.1:1", "supervisor_pid": os.getpid()} == folder.announced()
-        dead = subprocess.run(["sh", "-c", "echo $$"], check=True, capture_output=True)  # noqa: S607, ASYNC221 - a pid that is gone
+        dead = subprocess.run(["sh", "-c", "echo $$"], check=True, capture_output=True)  # noqa: S607 - a pid that is gone
         (folder.path / "stack.json").write_text(json.dumps({"supervisor_pid": int(dead.stdout)}))
         assert folder.announced() is None
     assert not (folder.path / "stack.json").exists()

@@ -11,19 +11,21 @@ from pulse_contracts.ids import RouteId
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
 
-ROUTES = st.sampled_from([RouteId(f"r{n}") for n in range(5)])
+ROUTES = st.sampled_from([RouteId(f"r{n}") for n in range(3)])
 LIMITS = st.builds(
     LaneLimits,
-    slots=st.integers(1, 12),
+    slots=st.sampled_from([1, 2, 4, 24]),
     lane_in_flight=st.integers(1, 6),
-    lane_waiting=st.integers(0, 4),
+    lane_waiting=st.integers(1, 4),
     stuck_in_flight=st.integers(1, 3),
     stuck_after_s=st.just(0.5),
     stuck_factor=st.just(4.0),
 )
-BOUNDS = {RouteId(f"r{n}"): bound for n, bound in enumerate((1, 2, 3, 16, 16))}
+BOUNDS = {RouteId(f"r{n}"): bound for n, bound in enumerate((1, 3, 16))}
 TOOK = st.none() | st.floats(0.01, 5.0)
-LATER = st.floats(0.0, 1.0)
+LATER = st.sampled_from([0.0, 0.1])
+"""Little, so that lanes are not always stuck: they would show little else."""
+BURST = st.integers(1, 6)
 
 
 class LanesMachine(RuleBasedStateMachine):
@@ -48,8 +50,12 @@ class LanesMachine(RuleBasedStateMachine):
         self.limits = limits
         self.lanes: Lanes[int] = Lanes(limits)
 
-    @rule(route=ROUTES)
-    def offer(self, route: RouteId) -> None:
+    @rule(route=ROUTES, count=BURST)
+    def offer(self, route: RouteId, count: int) -> None:
+        for _ in range(count):
+            self.offer_one(route)
+
+    def offer_one(self, route: RouteId) -> None:
         self.offered += 1
         item = self.offered
         self.route_of[item] = route
@@ -74,11 +80,14 @@ class LanesMachine(RuleBasedStateMachine):
                 assert reason != "lane_full" or len(self.waiting[route]) == self.limits.lane_waiting
                 self.gone.add(item)
 
-    @rule(data=st.data(), took_s=TOOK, later=LATER)
+    @rule(data=st.data(), took_s=TOOK, later=LATER, count=BURST)
     @precondition(lambda self: bool(self.started))
-    def finish(self, data: st.DataObject, took_s: float | None, later: float) -> None:
+    def finish(self, data: st.DataObject, took_s: float | None, later: float, count: int) -> None:
         self.now += later
-        ticket = data.draw(st.sampled_from(sorted(self.started)))
+        for _ in range(min(count, len(self.started))):
+            self.finish_one(data.draw(st.sampled_from(sorted(self.started))), took_s)
+
+    def finish_one(self, ticket: int, took_s: float | None) -> None:
         item, _ = self.started.pop(ticket)
         self.gone.add(item)
         route = self.route_of[item]
@@ -90,13 +99,19 @@ class LanesMachine(RuleBasedStateMachine):
         assert not starts or route not in self.held
         self.take_starts(starts)
 
+    @rule()
+    def let_attempts_hang(self) -> None:
+        self.now += 0.6
+
     @rule(route=ROUTES)
     def hold(self, route: RouteId) -> None:
         self.lanes.hold(route)
         self.held.add(route)
 
-    @rule(route=ROUTES)
-    def release(self, route: RouteId) -> None:
+    @rule(data=st.data())
+    @precondition(lambda self: bool(self.held))
+    def release(self, data: st.DataObject) -> None:
+        route = data.draw(st.sampled_from(sorted(self.held)))
         self.held.discard(route)
         starts, refused = self.lanes.release(route, self.now, in_flight=BOUNDS[route])
         self.take_starts(starts)
@@ -109,9 +124,12 @@ class LanesMachine(RuleBasedStateMachine):
         self.hand_back(route, items)
         self.held.discard(route)
 
-    @rule(later=LATER)
-    def tend(self, later: float) -> None:
+    @rule(later=LATER, how=st.sampled_from(["tend", "give_way", "withdraw_all"]))
+    def hand_back_by_the_process(self, later: float, how: str) -> None:
         self.now += later
+        {"tend": self.tend, "give_way": self.give_way, "withdraw_all": self.withdraw_all}[how]()
+
+    def tend(self) -> None:
         stuck = [route for route in BOUNDS if self.waiting[route] and self.is_stuck(route)]
         for route, items in self.lanes.stuck_waiting(self.now):
             assert items == self.waiting[route]
@@ -120,7 +138,6 @@ class LanesMachine(RuleBasedStateMachine):
             self.held.discard(route)
         assert stuck == [], "a stuck lane kept its queue"
 
-    @rule()
     def give_way(self) -> None:
         items = self.lanes.slowest_waiting()
         assert bool(items) == any(self.waiting.values())
@@ -130,7 +147,6 @@ class LanesMachine(RuleBasedStateMachine):
             assert self.waiting[route] == []
             self.held.discard(route)
 
-    @rule()
     def withdraw_all(self) -> None:
         items = self.lanes.withdraw_all()
         assert Counter(items) == Counter(item for queue in self.waiting.values() for item in queue)
@@ -203,5 +219,5 @@ class LanesMachine(RuleBasedStateMachine):
         return bool(begun) and self.now - min(begun) > limit
 
 
-LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestLanes = LanesMachine.TestCase

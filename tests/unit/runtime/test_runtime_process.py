@@ -31,7 +31,7 @@ class Ended:
 
 def start(body: str, **environ: str) -> subprocess.Popen[str]:
     code = PRELUDE + textwrap.dedent(body) + "\nsys.exit(run_process(main))\n"
-    return subprocess.Popen(  # noqa: S603 -- our own program
+    return subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

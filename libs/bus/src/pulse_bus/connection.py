@@ -21,6 +21,7 @@ _log = get_logger(__name__)
 _RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
 _CONNECT_TIMEOUT_S = 4
+_FLUSH_S = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,11 @@ class _PersistentClient(Client):
             await super()._process_err(err_msg)
         else:
             await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
+
+    def forget_unsent(self) -> None:
+        """Let `close` write nothing more: on a broken connection that would raise, and leave its tasks running."""
+        self._pending = []
+        self._pending_data_size = 0
 
 
 class Connection:
@@ -202,11 +208,13 @@ async def connect(address: BusAddress, *, timeout_s: float = _CONNECT_TIMEOUT_S)
         await asyncio.shield(_close(client))
 
 
-async def _close(client: Client) -> None:
-    try:
-        if client.is_connected:
-            async with asyncio.timeout(2):
+async def _close(client: _PersistentClient) -> None:
+    if client.is_connected:
+        try:
+            async with asyncio.timeout(_FLUSH_S):
                 await client.flush()
-    except (nats.errors.Error, TimeoutError, OSError) as exc:
-        _log.warning("nats_flush_failed", error=repr(exc))
+        except (nats.errors.Error, TimeoutError, OSError) as exc:
+            _log.warning("nats_flush_failed", error=repr(exc))
+    if not client.is_connected:
+        client.forget_unsent()
     await client.close()

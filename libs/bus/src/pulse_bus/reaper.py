@@ -51,7 +51,7 @@ class Reaper:
         """Purge once; returns how many messages went."""
         floors = [await self._ack_floor(consumer) for consumer in self._consumers]
         keep_from = min(floors) - KEEP + 1
-        if keep_from <= self._purged_to:
+        if keep_from <= 1 or keep_from == self._purged_to:
             return 0
         spec = self._consumers[0]
         answer = await api_request(

@@ -1,6 +1,6 @@
 """The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pulse_bus.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, NANOSECONDS, api_request
@@ -15,7 +15,10 @@ ACK_WAIT_S: Final = 12.0
 LONGEST_PAUSE_S: Final = 3600.0
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 """Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""
-_MESSAGE_NOT_FOUND: Final = 10037
+_MESSAGE_GONE: Final = frozenset({10037, 10043})
+"""No such message, no such sequence."""
+_DELETE_FAILED: Final = 10057
+_RESUME_AFTER: Final = timedelta(seconds=0.1)
 
 
 class Siding:
@@ -64,10 +67,12 @@ class Siding:
 
     async def pause(self, address: RouteAddress, until: datetime) -> None:
         """Have the server deliver nothing of the route before *until*; a moment that has passed resumes it."""
+        # A pause that runs out wakes the pulls that wait; one that is lifted leaves them until their next heartbeat.
+        soonest = datetime.now(UTC) + _RESUME_AFTER
         await api_request(
             self._connection,
             f"CONSUMER.PAUSE.{SIDING.name}.{turn_name(address)}",
-            {"pause_until": until.astimezone(UTC).isoformat()},
+            {"pause_until": max(until, soonest).astimezone(UTC).isoformat()},
         )
 
     async def close_turn(self, address: RouteAddress) -> None:
@@ -99,7 +104,9 @@ class Siding:
                 self._connection, f"STREAM.MSG.DELETE.{SIDING.name}", {"seq": stream_seq, "no_erase": True}
             )
         except ApiError as exc:
-            if exc.err_code != _MESSAGE_NOT_FOUND:
+            is_gone = exc.err_code in _MESSAGE_GONE
+            # At the ends of the stream the server only says that it failed, and why in words.
+            if not is_gone and not (exc.err_code == _DELETE_FAILED and "no message found" in exc.description):
                 raise
 
     async def _create(self, address: RouteAddress, action: str, in_flight: int, state: str) -> None:

@@ -14,9 +14,10 @@ from pulse_cli.embedded.logins import sync_logins
 from pulse_cli.embedded.plan import LOOPBACK, database_url
 from pulse_cli.embedded.postgres import SUPERUSER
 from pulse_control.context import Actor, Control
+from pulse_control.errors import ControlRefused
 from pulse_egress.policy import AddressPolicy
 from pulse_storage.pool import open_pool
-from pulse_storage.sealing import KeyRing
+from pulse_storage.sealing import KeyRing, KeyRingInvalid
 
 DEFAULT_DATA: Final = Path(".pulse")
 
@@ -56,13 +57,17 @@ def find_target(data: Path | None) -> Target:
 
 @asynccontextmanager
 async def open_control(target: Target) -> AsyncGenerator[Control, None]:
-    """Yield the use cases' context for *target*."""
+    """Yield the use cases' context for *target*; raises `ControlRefused` for a setting that cannot be used."""
+    try:
+        keys = KeyRing.parse(target.keys)
+    except KeyRingInvalid as exc:
+        raise ControlRefused("PULSE_SECRET_KEYS", str(exc)) from exc
+    try:
+        egress = AddressPolicy.from_ranges(target.egress_allow)
+    except ValueError as exc:
+        raise ControlRefused("PULSE_EGRESS_ALLOW", str(exc)) from exc
     async with open_pool(target.control_url, service="cli") as pool:
-        yield Control(
-            pool=pool,
-            keys=KeyRing.parse(target.keys),
-            egress=AddressPolicy.from_ranges(target.egress_allow),
-        )
+        yield Control(pool=pool, keys=keys, egress=egress)
 
 
 def actor() -> Actor:

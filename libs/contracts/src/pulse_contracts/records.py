@@ -33,7 +33,11 @@ class DeadLetterRecord:
     envelope: Envelope
 
     def encode(self) -> bytes:
-        """Return one JSON object with the envelope last, so that it is not encoded again."""
+        """Return one JSON object with the envelope last, so that it is not encoded again.
+
+        The configuration is JSON within a string: the names of its members are a tenant's, and one called
+        ``envelope`` would be taken for ours.
+        """
         head = {
             "route_id": self.route_id,
             "kind": self.kind,
@@ -41,7 +45,7 @@ class DeadLetterRecord:
             "error": clip_error(self.error),
             "attempts": self.attempts,
             "created_at": self.created_at.isoformat(),
-            "config": self.config,
+            "config": json.dumps(dict(self.config), separators=(",", ":")),
         }
         encoded = json.dumps(head, separators=(",", ":")).encode()
         return encoded[:-1] + _ENVELOPE_KEY + self.envelope.encode() + b"}"
@@ -55,7 +59,7 @@ class DeadLetterRecord:
             return cls(
                 route_id=RouteId(head["route_id"]),
                 kind=head["kind"],
-                config=head["config"],
+                config=json.loads(head["config"]),
                 reason=head["reason"],
                 error=head["error"],
                 attempts=head["attempts"],

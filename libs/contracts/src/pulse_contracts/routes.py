@@ -72,8 +72,8 @@ def parse_policy(spec: Mapping[str, object]) -> RoutePolicy:
         backoff_factor=_number(backoff, "backoff.factor", default.backoff_factor, (1, 10)),
         backoff_cap_s=_number(backoff, "backoff.cap_s", default.backoff_cap_s, (0.05, 86_400)),
         max_age_s=_number(spec, "max_age_s", default.max_age_s, (1, 30 * 86_400)),
-        max_attempts=int(_number(spec, "max_attempts", default.max_attempts, (1, 1000))),
-        in_flight=int(_number(spec, "in_flight", default.in_flight, (1, 16))),
+        max_attempts=_whole(spec, "max_attempts", default.max_attempts, (1, 1000)),
+        in_flight=_whole(spec, "in_flight", default.in_flight, (1, 16)),
         final_statuses=_statuses(spec),
     )
 
@@ -96,6 +96,13 @@ def _number(spec: Mapping[str, object], path: str, default: float, bounds: tuple
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise InvalidPolicy(path, f"must be a number from {low:g} to {high:g}")
     return value
+
+
+def _whole(spec: Mapping[str, object], path: str, default: int, bounds: tuple[int, int]) -> int:
+    value = _number(spec, path, default, bounds)
+    if value != int(value):
+        raise InvalidPolicy(path, "must be a whole number")
+    return int(value)
 
 
 def _statuses(spec: Mapping[str, object]) -> frozenset[int]:

@@ -33,25 +33,25 @@ class DeadLetterRow:
 
 async def store(pool: Pool, tenant: TenantId, records: Sequence[DeadLetterRecord]) -> None:
     """Store one tenant's dead letters in that tenant's context. Idempotent; raises like `telemetry.store`."""
-    rows = [
-        (
-            record.envelope.tenant_id,
-            record.envelope.message_id,
-            record.route_id,
-            record.envelope.device_id,
-            record.envelope.topic,
-            record.envelope.payload.decode(),
-            record.kind,
-            dict(record.config),
-            record.reason,
-            clip_error(record.error),
-            record.attempts,
-            record.created_at,
-        )
-        for record in records
-    ]
     with translated():
-        await _store(pool, tenant, rows)
+        await _store(pool, tenant, [_row(record) for record in records])
+
+
+def _row(record: DeadLetterRecord) -> tuple[object, ...]:
+    return (
+        record.envelope.tenant_id,
+        record.envelope.message_id,
+        record.route_id,
+        record.envelope.device_id,
+        record.envelope.topic,
+        record.envelope.payload.decode(),
+        record.kind,
+        dict(record.config),
+        record.reason,
+        clip_error(record.error),
+        record.attempts,
+        record.created_at,
+    )
 
 
 async def _store(pool: Pool, tenant: TenantId, rows: Sequence[tuple[object, ...]]) -> None:

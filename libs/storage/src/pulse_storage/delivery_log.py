@@ -11,20 +11,20 @@ from pulse_storage.queries import sql
 
 async def store(pool: Pool, records: Sequence[AttemptRecord]) -> None:
     """Store attempts of any tenants. Idempotent; raises like `telemetry.store`."""
-    rows = [
-        (
-            record.tenant_id,
-            record.message_id,
-            record.route_id,
-            record.attempt,
-            record.revision,
-            record.outcome,
-            record.status,
-            record.error,
-            record.duration_ms,
-            datetime.fromisoformat(record.at),
-        )
-        for record in records
-    ]
     with translated():
-        await pool.executemany(sql("delivery_log_store"), rows)
+        await pool.executemany(sql("delivery_log_store"), [_row(record) for record in records])
+
+
+def _row(record: AttemptRecord) -> tuple[object, ...]:
+    return (
+        record.tenant_id,
+        record.message_id,
+        record.route_id,
+        record.attempt,
+        record.revision,
+        record.outcome,
+        record.status,
+        record.error,
+        record.duration_ms,
+        datetime.fromisoformat(record.at),
+    )

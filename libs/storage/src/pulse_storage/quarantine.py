@@ -17,17 +17,17 @@ async def store(pool: Pool, records: Sequence[tuple[int, QuarantineRecord]]) -> 
 
     Raises like `telemetry.store`.
     """
-    rows = [
-        (
-            record.tenant_id,
-            uuid.uuid5(_NAMESPACE, f"{sequence}:{record.received_at}:{record.topic}"),
-            record.topic.replace("\x00", "�"),
-            record.reason,
-            record.error,
-            record.payload,
-            datetime.fromisoformat(record.received_at),
-        )
-        for sequence, record in records
-    ]
     with translated():
-        await pool.executemany(sql("quarantine_store"), rows)
+        await pool.executemany(sql("quarantine_store"), [_row(sequence, record) for sequence, record in records])
+
+
+def _row(sequence: int, record: QuarantineRecord) -> tuple[object, ...]:
+    return (
+        record.tenant_id,
+        uuid.uuid5(_NAMESPACE, f"{sequence}:{record.received_at}:{record.topic}"),
+        record.topic.replace("\x00", "�"),
+        record.reason,
+        record.error,
+        record.payload,
+        datetime.fromisoformat(record.received_at),
+    )

@@ -1,16 +1,22 @@
 """The table ``message_routes``: reading all of it as a service, changing one tenant's part as its operator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import asyncpg
 
 from pulse_contracts.ids import RouteId, TenantId
-from pulse_contracts.routes import Route, parse_policy
+from pulse_contracts.routes import InvalidPolicy, Route, parse_policy
+from pulse_runtime.events import ROUTE_SKIPPED
+from pulse_runtime.logging import get_logger
 from pulse_storage.pool import Connection, Pool, tenant_transaction
 from pulse_storage.queries import sql
 
 CHANNEL = "pulse_routes"
+R = TypeVar("R")
+
+_log = get_logger(__name__)
 
 
 class RouteNameTaken(Exception):
@@ -38,13 +44,13 @@ class StoredRoute:
 
 
 async def list_for_matching(connection: Connection) -> list[Route]:
-    """Return every tenant's routes, tombstones included, without secrets."""
-    return [_route(row) for row in await connection.fetch(sql("routes_match"))]
+    """Return every tenant's readable routes, tombstones included, without secrets."""
+    return _readable(await connection.fetch(sql("routes_match")), _route)
 
 
 async def list_for_delivery(connection: Connection) -> list[StoredRoute]:
-    """Return every tenant's routes, tombstones included, with their sealed secrets."""
-    return [_stored(row) for row in await connection.fetch(sql("routes_deliver"))]
+    """Return every tenant's readable routes, tombstones included, with their sealed secrets."""
+    return _readable(await connection.fetch(sql("routes_deliver")), _stored)
 
 
 async def list_of_tenant(pool: Pool, tenant: TenantId) -> list[StoredRoute]:
@@ -123,6 +129,17 @@ async def policy_text(pool: Pool, tenant: TenantId, route_id: RouteId) -> dict[s
 
 def _sealed(secrets: SealedSecrets | None) -> tuple[bytes | None, str | None]:
     return (secrets.ciphertext, secrets.key_id) if secrets else (None, None)
+
+
+def _readable(rows: Sequence[asyncpg.Record], read: Callable[[asyncpg.Record], R]) -> list[R]:
+    """Leave out a route that this version cannot read: one row of one tenant stops nobody else's routes."""
+    found: list[R] = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except InvalidPolicy as exc:
+            _log.warning(ROUTE_SKIPPED, tenant_id=row["tenant_id"], route_id=row["route_id"], error=str(exc))
+    return found
 
 
 def _stored(row: asyncpg.Record) -> StoredRoute:

@@ -4,7 +4,6 @@ A row moved to another tenant or route does not open. Keys come as ``id:base64``
 """
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ class KeyRing:
             key_id, _, encoded = entry.strip().partition(":")
             try:
                 key = base64.b64decode(encoded, validate=True)
-            except binascii.Error as exc:
+            except ValueError as exc:
                 raise KeyRingInvalid(f"key {position} is not id:base64") from exc
             if not key_id or len(key) != _KEY_BYTES:
                 raise KeyRingInvalid(f"key {position} is not an id and {_KEY_BYTES} bytes in base64")

@@ -15,22 +15,22 @@ async def store(pool: Pool, envelopes: Sequence[Envelope]) -> int:
 
     Idempotent. Raises `StorageUnavailable` or `DataRefused`; in both cases nothing of the batch is stored.
     """
-    records = [
-        (
-            envelope.tenant_id,
-            envelope.device_id,
-            envelope.time,
-            envelope.message_id,
-            envelope.type,
-            envelope.topic,
-            envelope.payload.decode(),
-            envelope.received_at,
-            envelope.supplied_id,
-        )
-        for envelope in envelopes
-    ]
     with translated():
-        return await _store(pool, records)
+        return await _store(pool, [_record(envelope) for envelope in envelopes])
+
+
+def _record(envelope: Envelope) -> tuple[object, ...]:
+    return (
+        envelope.tenant_id,
+        envelope.device_id,
+        envelope.time,
+        envelope.message_id,
+        envelope.type,
+        envelope.topic,
+        envelope.payload.decode(),
+        envelope.received_at,
+        envelope.supplied_id,
+    )
 
 
 async def _store(pool: Pool, records: Sequence[tuple[object, ...]]) -> int:

@@ -80,7 +80,8 @@ class Database:
 async def run_postgres(folder: Path) -> AsyncGenerator[LivePostgres]:
     """Run a server with its data in *folder*, which exists, and a migrated template database in it.
 
-    It does not fsync, which no test can notice: a killed process loses nothing that the kernel has.
+    It does not fsync, which no test can notice: a killed process loses nothing that the kernel has. What is committed
+    does reach the kernel, although the server's fast setting would leave it in the process for a moment.
     """
     with Ports() as ports:
         server = PostgresServer(
@@ -125,6 +126,7 @@ async def _database(postgres: LivePostgres, template: str) -> AsyncGenerator[Dat
 
 
 async def _make_template(postgres: LivePostgres) -> None:
+    await postgres.execute("ALTER ROLE ALL SET synchronous_commit = on")
     await postgres.execute(f"CREATE DATABASE {_TEMPLATE}")
     dsn = postgres.dsn(_TEMPLATE, SUPERUSER)
     await migrate(dsn)

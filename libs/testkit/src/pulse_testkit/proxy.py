@@ -1,10 +1,14 @@
 """A network that fails on command: a TCP proxy between a client and a server on loopback."""
 
 import asyncio
+import socket
+import struct
+from contextlib import suppress
 from typing import Final, Self
 
 _LOOPBACK: Final = "127.0.0.1"
 _CHUNK_BYTES: Final = 65_536
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
@@ -19,6 +23,7 @@ class TcpProxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None] | None] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -27,17 +32,18 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.cut()
-        self._flows.set()
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
+        serving = [task for task in self._serving if task is not None]
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     def cut(self) -> None:
         """Reset every connection, and each new one at once, until `heal`."""
         self._is_cut = True
         for writer in self._writers:
-            writer.transport.abort()
+            _reset(writer)
 
     def blackhole(self) -> None:
         """Keep every connection open, and accept new ones, but pass on nothing until `heal`."""
@@ -50,22 +56,31 @@ class TcpProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        if self._is_cut:
-            writer.transport.abort()
-            return
+        task = asyncio.current_task()
+        self._serving.add(task)
+        self._writers.add(writer)
         try:
-            there, back = await asyncio.open_connection(*self._target)
+            if not self._is_cut:
+                await self._connect(reader, writer)
         except OSError:
-            writer.transport.abort()
-            return
-        ends = {writer, back}
-        self._writers |= ends
+            pass  # the target refused, which the client sees as a reset
+        finally:
+            await self._drop(writer)
+            self._serving.discard(task)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._target)
+        self._writers.add(back)
         try:
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
-            self._writers -= ends
-            for end in ends:
-                end.transport.abort()
+            await self._drop(back)
+
+    async def _drop(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        _reset(writer)
+        with suppress(OSError):
+            await writer.wait_closed()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
@@ -75,4 +90,12 @@ class TcpProxy:
                 await sink.drain()
             sink.write_eof()
         except OSError:
-            sink.transport.abort()
+            _reset(sink)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a reset: without the option the kernel says an orderly goodbye."""
+    endpoint: socket.socket | None = writer.get_extra_info("socket")
+    if endpoint is not None and endpoint.fileno() >= 0:
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    writer.transport.abort()

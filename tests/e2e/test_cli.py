@@ -1,0 +1,303 @@
+"""Every command, as a user types it."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiomqtt
+import httpx
+import pytest
+from standardwebhooks import Webhook
+from support.cli import Running, pulse, pulse_up
+from support.receiver import Receiver, always
+from support.waiting import eventually
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Running]:
+    async with pulse_up(tmp_path_factory.mktemp("cli") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+async def tenant(stack: Running) -> str:
+    made = await stack.pulse("tenant", "create", f"acme-{next(_numbers)}", "--json")
+    return made.json["tenant_id"]
+
+
+async def test_up_announces_every_address_on_one_line(stack: Running) -> None:
+    assert set(stack.announced) == {"http", "mqtt", "nats", "postgres", "metrics"}
+    assert set(stack.announced["metrics"]) == {"ingest", "router", "delivery"}
+    async with httpx.AsyncClient() as client:
+        for url in stack.announced["metrics"].values():
+            assert (await client.get(url)).status_code == 200
+
+
+async def test_folder_in_use_is_refused_with_the_pid(stack: Running) -> None:
+    said = await stack.pulse("up", "--json")
+    assert said.code == 2
+    assert f"in use by process {stack.pid}" in said.err
+    assert not said.out
+
+
+async def test_children_end_with_their_stack(tmp_path: Path) -> None:
+    async with pulse_up(tmp_path / "data") as running:
+        below = _processes_naming(running.data)
+        assert below
+    assert not _processes_naming(tmp_path / "data")
+
+
+async def test_without_a_stack_commands_end_with_3(tmp_path: Path) -> None:
+    commands = [
+        ["tenant", "list"],
+        ["device", "create", "d", "--tenant", "a"],
+        ["route", "show", "r", "--tenant", "a"],
+        ["dlq", "list", "--tenant", "a"],
+        ["migrate"],
+        ["provision"],
+    ]
+    for said in await asyncio.gather(*(pulse(*command, cwd=tmp_path) for command in commands)):
+        assert said.code == 3
+        assert "no stack runs on .pulse" in said.err
+        assert "pulse up" in said.err
+        assert "Traceback" not in said.err
+    assert not list(tmp_path.iterdir())
+
+
+async def test_migrate_and_provision_find_nothing_to_do(stack: Running) -> None:
+    assert (await stack.pulse("migrate", "--json")).json == {"applied": []}
+    assert (await stack.pulse("provision", "--json")).json == {"changed": []}
+
+
+async def test_tenants_are_created_once_and_listed(stack: Running) -> None:
+    made = (await stack.pulse("tenant", "create", "listed", "--name", "Listed Ltd", "--json")).json
+    assert made["tenant_id"] == "listed"
+    assert made["ingest_key"].startswith("key_")
+    [row] = [row for row in (await stack.pulse("tenant", "list", "--json")).json if row["tenant_id"] == "listed"]
+    assert row["name"] == "Listed Ltd"
+    assert made["ingest_key"] not in json.dumps(row)
+    again = await stack.pulse("tenant", "create", "listed")
+    assert (again.code, again.err.startswith("pulse: tenant_id: ")) == (2, True)
+    plain = await stack.pulse("tenant", "list")
+    assert "listed" in plain.out
+
+
+async def test_devices_are_created_and_listed(stack: Running, tenant: str) -> None:
+    made = (await stack.pulse("device", "create", "d1", "d2", "--tenant", tenant, "--json")).json
+    assert [device["device_id"] for device in made] == ["d1", "d2"]
+    listed = await stack.pulse("device", "list", "--tenant", tenant, "--json")
+    assert [device["device_id"] for device in listed.json] == ["d1", "d2"]
+    assert made[0]["token"] not in listed.out
+
+
+_ROUTE = ["route", "create", "--name", "r", "--tenant", "{tenant}"]
+_EVERYTHING = [*_ROUTE, "--topic-filter", "#"]
+_HOOK = [*_EVERYTHING, "--webhook", "http://127.0.0.1/"]
+REFUSED: list[tuple[list[str], str]] = [
+    (["tenant", "create", "Not A Tenant"], "tenant_id"),
+    (["device", "create", "a/b", "--tenant", "{tenant}"], "device_id"),
+    ([*_ROUTE, "--topic-filter", "a/#/b", "--webhook", "http://127.0.0.1/"], "topic_filter"),
+    ([*_ROUTE, "--topic-filter", "$share/g/#", "--webhook", "http://127.0.0.1/"], "topic_filter"),
+    ([*_EVERYTHING, "--webhook", "http://10.0.0.1/"], "config.url"),
+    ([*_EVERYTHING, "--webhook", "ftp://127.0.0.1/"], "config.url"),
+    ([*_EVERYTHING, "--mqtt-topic", "tenant/other/x"], "config.topic"),
+    ([*_EVERYTHING, "--mqtt-topic", "tenant/{tenant}/device/d/x"], "config.topic"),
+    ([*_EVERYTHING, "--kind", "fax", "--config", "{}"], "kind"),
+    ([*_EVERYTHING, "--kind", "webhook", "--config", "["], "config"),
+    (_EVERYTHING, "destination"),
+    ([*_HOOK, "--payload-filter", '{"t": {"$above": 1}}'], "payload_filter.t.$above"),
+    ([*_HOOK, "--policy", '{"backoff": {"first_s": -1}}'], "policy.backoff.first_s"),
+    ([*_HOOK, "--expression", "payload.t >"], "expression"),
+]
+
+
+async def test_refused_input_names_the_field(stack: Running, tenant: str) -> None:
+    commands = [[part.replace("{tenant}", tenant) for part in command] for command, _ in REFUSED]
+    saids = await asyncio.gather(*(stack.pulse(*command) for command in commands))
+    for (_, field), said in zip(REFUSED, saids, strict=True):
+        assert (said.code, said.out) == (2, "")
+        assert said.err.startswith(f"pulse: {field}: "), said.err
+        assert "Traceback" not in said.err
+    assert (await stack.pulse("route", "list", "--tenant", tenant, "--json")).json == []
+
+
+async def test_unknown_things_end_with_4(stack: Running, tenant: str) -> None:
+    commands = [
+        ["route", "show", "nope"],
+        ["route", "update", "nope", "--name", "n"],
+        ["route", "enable", "nope"],
+        ["route", "disable", "nope"],
+        ["route", "delete", "nope"],
+        ["route", "secret", "show", "nope"],
+        ["route", "secret", "rotate", "nope"],
+        ["device", "rotate", "nope"],
+        ["device", "revoke", "nope"],
+        ["dlq", "show", "01900000-0000-7000-8000-000000000000"],
+    ]
+    for said in await asyncio.gather(*(stack.pulse(*command, "--tenant", tenant) for command in commands)):
+        assert said.code == 4, said.err
+        assert said.err.startswith("pulse: ")
+        assert "Traceback" not in said.err
+
+
+async def test_unknown_tenant_ends_with_4(stack: Running) -> None:
+    commands = [["device", "create", "d"], ["device", "list"], ["route", "list"], ["dlq", "list"]]
+    saids = await asyncio.gather(*(stack.pulse(*command, "--tenant", "nobody") for command in commands))
+    assert [said.code for said in saids] == [4, 4, 4, 4], saids
+    assert all("nobody" in said.err for said in saids)
+
+
+async def test_route_through_its_life(stack: Running, tenant: str, receiver: Receiver) -> None:
+    url = receiver.url("/life")
+    arguments = ["--tenant", tenant, "--json"]
+    made = (
+        await stack.pulse("route", "create", "--name", "life", "--topic-filter", "#", "--webhook", url, *arguments)
+    ).json
+    assert made["secret"].startswith("whsec_")
+    token = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    await _post(stack, tenant, "d", token, 202)
+    [request] = await eventually(lambda: receiver.of("/life"))
+    Webhook(made["secret"]).verify(request.body, request.headers)
+
+    [listed] = (await stack.pulse("route", "list", *arguments)).json
+    assert (listed["route_id"], listed["name"], listed["enabled"]) == (made["route_id"], "life", True)
+    shown = await stack.pulse("route", "show", made["route_id"], *arguments)
+    assert shown.json["config"] == {"url": url}
+    assert shown.json["state"]["lane"] == "fast"
+    assert made["secret"] not in shown.out
+
+    update = ["route", "update", "life", "--payload-filter", '{"v": {"$gt": 5}}', "--policy", '{"max_age_s": 60}']
+    assert (await stack.pulse(*update, *arguments)).json == {"revision": 2}
+    assert (await stack.pulse("route", "disable", "life", *arguments)).json["enabled"] is False
+    assert (await stack.pulse("route", "enable", "life", *arguments)).json["enabled"] is True
+    shown = await stack.pulse("route", "show", "life", *arguments)
+    assert (shown.json["payload_filter"], shown.json["policy"]) == ({"v": {"$gt": 5}}, {"max_age_s": 60})
+    assert (await stack.pulse("route", "delete", "life", *arguments)).json["deleted"] is True
+    assert (await stack.pulse("route", "list", *arguments)).json == []
+
+
+async def test_routes_of_every_kind_can_be_made(stack: Running, tenant: str) -> None:
+    arguments = ["--topic-filter", "#", "--tenant", tenant, "--json"]
+    topic = f"tenant/{tenant}/copy"
+    destinations = {
+        "mqtt": ["--mqtt-topic", topic],
+        "pg": ["--kind", "postgresql"],
+        "nats": ["--kind", "nats", "--config", '{"subject": "all"}'],
+        "hook": ["--kind", "webhook", "--config", '{"url": "http://127.0.0.1:9/"}'],
+    }
+    commands = [["route", "create", "--name", name, *chosen, *arguments] for name, chosen in destinations.items()]
+    made = [said.json for said in await asyncio.gather(*(stack.pulse(*command) for command in commands))]
+    assert {route["name"] for route in made if route["secret"]} == {"hook"}
+    listed = (await stack.pulse("route", "list", "--tenant", tenant, "--json")).json
+    assert {route["kind"] for route in listed} == {"mqtt_republish", "postgresql", "nats", "webhook"}
+    twice = await stack.pulse("route", "create", "--name", "pg", "--kind", "postgresql", *arguments)
+    assert (twice.code, twice.err.startswith("pulse: name: ")) == (2, True)
+
+
+async def test_rotated_secret_signs_beside_the_old_one(stack: Running, tenant: str, receiver: Receiver) -> None:
+    arguments = ["--tenant", tenant, "--json"]
+    route = ["--name", "r", "--topic-filter", "#", "--webhook", receiver.url("/rotated")]
+    old = (await stack.pulse("route", "create", *route, *arguments)).json["secret"]
+    token = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    new = (await stack.pulse("route", "secret", "rotate", "r", *arguments)).json["secret"]
+    assert new != old
+    assert (await stack.pulse("route", "secret", "show", "r", *arguments)).json == {"secrets": [new, old]}
+
+    async def signed_twice() -> bool:
+        await _post(stack, tenant, "d", token, 202)
+        return any(len(request.headers["webhook-signature"].split()) == 2 for request in receiver.of("/rotated"))
+
+    await eventually(signed_twice)
+    request = receiver.of("/rotated")[-1]
+    for secret in (old, new):
+        Webhook(secret).verify(request.body, request.headers)
+    newest = (await stack.pulse("route", "secret", "rotate", "r", *arguments)).json["secret"]
+    assert (await stack.pulse("route", "secret", "show", "r", *arguments)).json == {"secrets": [newest, new]}
+
+
+async def test_rotated_and_revoked_devices_are_refused_everywhere(stack: Running, tenant: str) -> None:
+    arguments = ["--tenant", tenant, "--json"]
+    first = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    await _post(stack, tenant, "d", first, 202)
+    assert await _may_connect(stack, tenant, "d", first)
+
+    second = (await stack.pulse("device", "rotate", "d", *arguments)).json["token"]
+    await eventually(lambda: _answers(stack, tenant, "d", first, 401))
+    await _post(stack, tenant, "d", second, 202)
+    assert not await _may_connect(stack, tenant, "d", first)
+    assert await _may_connect(stack, tenant, "d", second)
+
+    assert (await stack.pulse("device", "revoke", "d", *arguments)).json["revoked"] is True
+    await eventually(lambda: _answers(stack, tenant, "d", second, 401))
+    assert not await _may_connect(stack, tenant, "d", second)
+    [row] = (await stack.pulse("device", "list", *arguments)).json
+    assert row["revoked_at"]
+
+
+async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, receiver: Receiver) -> None:
+    arguments = ["--tenant", tenant, "--json"]
+    receiver.behaviour["/dead"] = always(404)
+    await stack.pulse(
+        "route", "create", "--name", "r", "--topic-filter", "#", "--webhook", receiver.url("/dead"), *arguments
+    )
+    token = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+
+    async def listed() -> list[Any]:
+        return (await stack.pulse("dlq", "list", *arguments)).json
+
+    assert await listed() == []
+    message_id = await _post(stack, tenant, "d", token, 202)
+    [dead] = await eventually(listed)
+    assert (dead["message_id"], dead["reason"]) == (message_id, "status_404")
+    shown = (await stack.pulse("dlq", "show", message_id, *arguments)).json
+    assert shown["payload"] == {"v": 9}
+
+
+async def _post(stack: Running, tenant: str, device: str, token: str, status: int) -> str:
+    url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == status, answer.text
+    return answer.json().get("message_id", "")
+
+
+async def _answers(stack: Running, tenant: str, device: str, token: str, status: int) -> bool:
+    url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
+    return answer.status_code == status
+
+
+async def _may_connect(stack: Running, tenant: str, device: str, token: str) -> bool:
+    broker = urlsplit(str(stack.announced["mqtt"]))
+    assert broker.hostname
+    assert broker.port
+    client = aiomqtt.Client(
+        broker.hostname, broker.port, username=f"{tenant}/{device}", password=token, identifier=f"{tenant}-{device}"
+    )
+    try:
+        async with client:
+            return True
+    except aiomqtt.MqttError:
+        return False
+
+
+def _processes_naming(folder: Path) -> list[int]:
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                named = os.fsencode(folder) in (entry / "cmdline").read_bytes()
+                open_here = any(handle.readlink().is_relative_to(folder) for handle in (entry / "fd").iterdir())
+            except OSError:
+                continue
+            if named or open_here:
+                found.append(int(entry.name))
+    return found

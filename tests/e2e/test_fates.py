@@ -1,0 +1,300 @@
+"""Each fate of a message: stored, delivered, republished, filtered, waiting, dead-lettered."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, Sized
+from functools import partial
+from operator import eq
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
+from support.pulse import Pulse
+from support.receiver import Answer, Receiver, Request, always
+from support.waiting import eventually
+
+from pulse_contracts.ids import TenantId
+from pulse_storage import dead_letters
+
+LONG_ENOUGH_S = 20.0
+
+
+async def test_message_over_http_is_stored_and_delivered_signed(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    route = await tenant.webhook(receiver.url("/http"))
+    payload = {"metrics": {"t": 21.5}, "ts": "2026-11-24T00:00:00Z"}
+
+    message_id = await device.accepted(payload, "climate/indoor")
+
+    [request] = await eventually(lambda: receiver.of("/http"))
+    body: Any = Webhook(route.secret).verify(request.body, request.headers)
+    assert body["message_id"] == message_id
+    assert body["payload"] == payload
+    assert (body["tenant_id"], body["device_id"], body["type"], body["topic"]) == (
+        tenant.tenant_id,
+        "d1",
+        "climate/indoor",
+        device.topic("climate/indoor"),
+    )
+    assert request.webhook_id == f"{message_id}:{route.route_id}"
+    [row] = await eventually(tenant.stored)
+    assert row["message_id"] == message_id
+    assert json.loads(row["payload"]) == payload
+    assert row["topic"] == device.topic("climate/indoor")
+
+
+async def test_message_over_mqtt_is_stored_and_delivered_signed(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device("AA:BB.cc")
+    route = await tenant.webhook(receiver.url("/mqtt"))
+
+    await device.publish({"metrics": {"t": 1}}, "climate")
+
+    [request] = await eventually(lambda: receiver.of("/mqtt"))
+    Webhook(route.secret).verify(request.body, request.headers)
+    [row] = await eventually(tenant.stored)
+    assert row["message_id"] == request.message_id
+    assert (row["device_id"], row["type"]) == ("AA:BB.cc", "climate")
+
+
+async def test_tampered_webhook_does_not_verify(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    route = await tenant.webhook(receiver.url("/tampered"))
+    await device.accepted({"v": 1})
+    [request] = await eventually(lambda: receiver.of("/tampered"))
+    assert b": 1}" in request.body
+    other = "whsec_" + base64.b64encode(bytes(32)).decode()
+    with pytest.raises(WebhookVerificationError):
+        Webhook(route.secret).verify(request.body.replace(b": 1}", b": 2}"), request.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(other).verify(request.body, request.headers)
+
+
+async def test_republished_message_has_the_original_bytes(pulse: Pulse) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await tenant.republish("tenant/{tenant_id}/mirror/{device_id}/{type}")
+    original = b'{"b": 1.0,  "a":\t"\\u00e9\xc3\xa9", "n": 1e2}'
+    async with tenant.subscriber(f"tenant/{tenant.tenant_id}/mirror/#") as got:
+        await device.publish(original, "x")
+        await device.accepted(original, "y")
+        await eventually(lambda: len(got) == 2)
+    mirror = f"tenant/{tenant.tenant_id}/mirror/d1"
+    assert sorted(got) == [(f"{mirror}/x", original), (f"{mirror}/y", original)]
+
+
+async def test_filtered_route_gets_exactly_its_matches(pulse: Pulse, receiver: Receiver) -> None:
+    tenant, stranger = await pulse.tenant(), await pulse.tenant()
+    device, foreign = await tenant.device(), await stranger.device()
+    await tenant.webhook(receiver.url("/all"), name="all")
+    await tenant.webhook(
+        receiver.url("/hot"),
+        name="hot",
+        topic_filter="tenant/+/device/+/climate/#",
+        payload_filter={"temperature": {"$gt": 80}, "site": "a"},
+    )
+    hot = {
+        await device.accepted({"metrics": {"temperature": 81}, "site": "a"}, "climate"),
+        await device.accepted({"temperature": 80.5, "site": "a"}, "climate/indoor"),
+    }
+    others = {
+        await device.accepted({"metrics": {"temperature": 80}, "site": "a"}, "climate"),
+        await device.accepted({"metrics": {"temperature": "81"}, "site": "a"}, "climate"),
+        await device.accepted({"metrics": {"temperature": 99}, "site": "b"}, "climate"),
+        await device.accepted({"site": "a"}, "climate"),
+        await device.accepted({"metrics": {"temperature": 99}, "site": "a"}, "weather"),
+    }
+    await foreign.accepted({"metrics": {"temperature": 99}, "site": "a"}, "climate")
+
+    await eventually(lambda: {request.message_id for request in receiver.of("/all")} == hot | others)
+    await eventually(lambda: {request.message_id for request in receiver.of("/hot")} == hot)
+    assert len(receiver.of("/hot")) == len(hot)
+    assert len(receiver.of("/all")) == len(hot | others)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_final_answer_makes_a_dead_letter_at_once(pulse: Pulse, receiver: Receiver, status: int) -> None:
+    tenant, stranger = await pulse.tenant(), await pulse.tenant()
+    device = await tenant.device()
+    receiver.behaviour["/final"] = always(status)
+    route = await tenant.webhook(receiver.url("/final"))
+    message_id = await device.accepted({"v": 1})
+
+    [dead] = await eventually(tenant.dead_letters)
+    assert len(receiver.tried("/final")) == 1
+    assert (dead.message_id, dead.route_id) == (message_id, route.route_id)
+    assert (dead.reason, dead.attempts, dead.status) == (f"status_{status}", 1, "FAILED")
+    assert str(status) in dead.error_message
+    assert dead.original_topic == device.topic()
+    assert dead.payload == {"v": 1}
+    assert dead.destination_config == {"url": receiver.url("/final")}
+    assert not await stranger.dead_letters()
+    assert not await dead_letters.find(pulse.control.pool, TenantId(""))
+    assert not await pulse.control.pool.fetch("SELECT * FROM dead_letter_messages")
+
+
+async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await receiver.close()
+    route = await tenant.webhook(receiver.url("/refused"), policy={"max_age_s": 1})
+    sent = {await device.accepted({"n": n}) for n in range(5)}
+
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(5))
+    assert {row.message_id for row in found} == sent
+    assert {row.route_id for row in found} == {route.route_id}
+    assert {row.reason for row in found} == {"max_age"}
+    assert all(0 < len(row.error_message) <= 2000 for row in found)
+    assert await route.waiting() == 0
+
+
+async def test_destination_that_comes_back_gets_what_waited(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await receiver.close()
+    route = await tenant.webhook(receiver.url("/back"))
+    sent = [await device.accepted({"n": n}) for n in range(10)]
+    await eventually(route.waiting, until=partial(eq, 10))
+
+    await receiver.open()
+    await eventually(lambda: len(receiver.of("/back")) >= 10, LONG_ENOUGH_S)
+    assert sorted(request.message_id for request in receiver.of("/back")) == sorted(sent)
+    await eventually(route.waiting, until=partial(eq, 0))
+    later = await device.accepted({"n": 10})
+    await eventually(lambda: receiver.of("/back")[-1].message_id == later)
+    assert not await tenant.dead_letters()
+
+
+async def test_server_error_is_tried_again_until_it_passes(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+
+    def third_time_lucky(_request: Request) -> Answer:
+        return Answer(status=204 if len(receiver.tried("/500")) >= 3 else 500)
+
+    receiver.behaviour["/500"] = third_time_lucky
+    await tenant.webhook(receiver.url("/500"))
+    message_id = await device.accepted({"v": 1})
+    await eventually(lambda: receiver.of("/500"), LONG_ENOUGH_S)
+    attempts = receiver.tried("/500")
+    assert len(attempts) == 3
+    assert {request.message_id for request in attempts} == {message_id}
+    assert len({request.webhook_id for request in attempts}) == 1
+
+
+async def test_retry_after_is_honoured(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+
+    def busy_twice(_request: Request) -> Answer:
+        busy = len(receiver.tried("/busy")) <= 2
+        return Answer(status=429, headers={"retry-after": "2"}) if busy else Answer()
+
+    receiver.behaviour["/busy"] = busy_twice
+    await tenant.webhook(receiver.url("/busy"))
+    await device.accepted({"v": 1})
+    await eventually(lambda: receiver.of("/busy"), LONG_ENOUGH_S)
+    first, second, third = (request.at for request in receiver.tried("/busy"))
+    assert third - second >= 1.9
+    assert second - first >= 1.9
+
+
+async def test_disabled_route_waits_and_enabled_delivers(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    route = await tenant.webhook(receiver.url("/parked"))
+    await route.set_enabled(enabled=False)
+    sent = [await device.accepted({"n": n}) for n in range(4)]
+    await eventually(route.waiting, until=partial(eq, 4))
+    assert not receiver.tried("/parked")
+
+    await route.set_enabled(enabled=True)
+    await eventually(lambda: len(receiver.of("/parked")) >= 4, LONG_ENOUGH_S)
+    assert sorted(request.message_id for request in receiver.of("/parked")) == sorted(sent)
+
+
+async def test_deleting_a_route_makes_dead_letters_of_what_waits(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await receiver.close()
+    route = await tenant.webhook(receiver.url("/gone"))
+    sent = {await device.accepted({"n": n}) for n in range(4)}
+    await eventually(route.waiting, until=partial(eq, 4))
+
+    await route.delete()
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(4))
+    assert {row.message_id for row in found} == sent
+    assert {row.reason for row in found} == {"route_deleted"}
+
+
+async def test_deleting_a_parked_route_makes_dead_letters_of_what_waits(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    route = await tenant.webhook(receiver.url("/parked-gone"))
+    await route.set_enabled(enabled=False)
+    message_id = await device.accepted({"v": 1})
+    await eventually(route.waiting, until=partial(eq, 1))
+    await route.delete()
+    [dead] = await eventually(tenant.dead_letters, LONG_ENOUGH_S)
+    assert (dead.message_id, dead.reason) == (message_id, "route_deleted")
+    assert not receiver.tried("/parked-gone")
+
+
+async def test_same_idempotency_key_is_one_row_and_one_delivery(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await tenant.webhook(receiver.url("/once"))
+    first = await device.post({"v": 1}, idempotency_key="k-1")
+    again = await device.post({"v": 1}, idempotency_key="k-1")
+    by_field = await device.post({"v": 1, "message_id": "k-1"})
+    assert (first.status_code, again.status_code, by_field.status_code) == (202, 202, 202)
+    message_id = first.json()["message_id"]
+    assert first.json() == {"message_id": message_id, "duplicate": False}
+    assert again.json() == by_field.json() == {"message_id": message_id, "duplicate": True}
+
+    last = await device.accepted({"v": 2})
+    await eventually(lambda: any(request.message_id == last for request in receiver.of("/once")))
+    assert sorted(request.message_id for request in receiver.of("/once")) == sorted([message_id, last])
+    await eventually(tenant.stored, until=_are(2))
+    assert sorted(row["message_id"] for row in await tenant.stored()) == sorted([message_id, last])
+
+
+async def test_duplicate_in_a_batch_costs_the_other_items_nothing(pulse: Pulse) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    known = await device.accepted({"n": 0}, idempotency_key="k-0")
+
+    async def send(n: int) -> tuple[str, bool]:
+        answer = (await device.post({"n": n}, idempotency_key=f"k-{n}")).json()
+        return answer["message_id"], answer["duplicate"]
+
+    answers = await asyncio.gather(*(send(n) for n in range(50)))
+    assert [message_id for message_id, duplicate in answers if duplicate] == [known]
+    await eventually(tenant.stored, until=_are(50))
+
+
+async def test_batch_of_good_items_is_accepted(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    one, two = await pulse.devices(tenant, "b1", "b2")
+    await tenant.webhook(receiver.url("/batch"))
+    items = [
+        {"tenant_id": tenant.tenant_id, "device_id": device.device_id, "type": "data", "payload": {"n": n}}
+        for n, device in enumerate([one, two] * 5)
+    ]
+    by_key = await pulse.http.post("/ingest/v1/batch", json=items, headers={"authorization": f"Bearer {tenant.key}"})
+    own = [{**item, "token": (one, two)[n % 2].token} for n, item in enumerate(items)]
+    lines = "\n".join(json.dumps(item) for item in own)
+    by_token = await pulse.http.post("/ingest/v1/batch", content=lines)
+    assert (by_key.status_code, by_token.status_code) == (202, 202)
+    ids = {result["message_id"] for answer in (by_key, by_token) for result in answer.json()["results"]}
+    assert len(ids) == 20
+    await eventually(lambda: {request.message_id for request in receiver.of("/batch")} == ids)
+    await eventually(tenant.stored, until=_are(20))
+
+
+def _are(number: int) -> Callable[[Sized], bool]:
+    return lambda rows: len(rows) >= number

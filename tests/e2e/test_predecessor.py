@@ -1,0 +1,163 @@
+"""What an operator of the predecessor finds again: names, figures, settings, behaviour at a stop."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator
+
+import pytest
+from support.pulse import SERVICE_NAMES, Pulse, running
+from support.receiver import Receiver, always, hangs, open_receiver, takes
+from support.tenant import Device, Tenant
+from support.waiting import eventually
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.fixture(scope="module")
+async def pulse(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Pulse]:
+    quick_stats = {"ingest": {"PULSE_STATS_INTERVAL_S": "0.5"}}
+    async with running(tmp_path_factory.mktemp("pulse"), only=quick_stats, PULSE_LOG_LEVEL="debug") as stack:
+        yield stack
+
+
+@pytest.fixture
+async def tenant(pulse: Pulse) -> Tenant:
+    return await pulse.tenant()
+
+
+@pytest.fixture
+async def device(tenant: Tenant) -> Device:
+    return await tenant.device()
+
+
+async def test_every_service_answers_metrics_health_and_ready(pulse: Pulse) -> None:
+    for name in SERVICE_NAMES:
+        metrics = await pulse.admin(name, "/metrics")
+        assert metrics.status_code == 200
+        assert metrics.headers["content-type"].startswith("text/plain")
+        assert "process_resident_memory_bytes" in metrics.text
+        health, ready = await pulse.admin(name, "/health"), await pulse.admin(name, "/ready")
+        assert (health.status_code, ready.status_code) == (200, 200)
+        assert ready.json()["ready"] is True
+
+
+async def test_queue_depth_counts_what_is_not_delivered(
+    pulse: Pulse, tenant: Tenant, device: Device, receiver: Receiver
+) -> None:
+    let_go = asyncio.Event()
+    receiver.behaviour["/slow"] = hangs(let_go)
+    await tenant.webhook(receiver.url("/slow"), policy={"deadline_s": 30})
+    for n in range(7):
+        await device.accepted({"n": n})
+
+    async def depth_is(number: int) -> bool:
+        health = (await pulse.admin("ingest", "/health")).json()
+        gauge = await pulse.metric("ingest", "pulse_ingest_delivery_queue_depth")
+        return health["delivery_queue_depth"] == gauge == number
+
+    await eventually(lambda: depth_is(7))
+    await eventually(lambda: pulse.log("ingest", "stats_reported", delivery_queue_depth=7))
+    let_go.set()
+    await eventually(lambda: depth_is(0), 20)
+    await eventually(lambda: pulse.log("ingest", "stats_reported", delivery_queue_depth=0))
+
+
+async def test_delivered_and_failed_events_have_their_fields(
+    pulse: Pulse, tenant: Tenant, device: Device, receiver: Receiver
+) -> None:
+    receiver.behaviour["/final"] = always(410)
+    good = await tenant.webhook(receiver.url("/good"), name="good")
+    bad = await tenant.webhook(receiver.url("/final"), name="bad")
+    message_id = await device.accepted({"v": 1})
+    [delivered] = await eventually(lambda: pulse.log("delivery", "route_delivered", message_id=message_id))
+    # A path may hold a secret, so only the origin is sure to be named.
+    assert (delivered["route_id"], delivered["destination"].startswith(receiver.url(""))) == (good.route_id, True)
+    [failed] = await eventually(lambda: pulse.log("delivery", "route_delivery_failed_dlq", message_id=message_id))
+    assert (failed["route_id"], failed["destination"].startswith(receiver.url(""))) == (bad.route_id, True)
+    assert "410" in failed["error"]
+
+
+async def test_trace_of_the_device_reaches_the_webhook(tenant: Tenant, device: Device, receiver: Receiver) -> None:
+    await tenant.webhook(receiver.url("/traced"))
+    span = "00f067aa0ba902b7"
+    await device.accepted({"v": 1}, traceparent=f"00-{TRACE}-{span}-01")
+    [request] = await eventually(lambda: receiver.of("/traced"))
+    found = re.fullmatch(rf"00-{TRACE}-([0-9a-f]{{16}})-00", request.headers["traceparent"])
+    assert found, request.headers["traceparent"]
+    assert found[1] not in {span, "0" * 16}
+
+
+async def test_every_message_has_a_trace(tenant: Tenant, device: Device, receiver: Receiver) -> None:
+    await tenant.webhook(receiver.url("/untraced"))
+    await device.publish({"v": 1})
+    await device.accepted({"v": 2}, traceparent="nonsense")
+    await eventually(lambda: len(receiver.of("/untraced")) == 2)
+    traces = {request.headers["traceparent"].split("-")[1] for request in receiver.of("/untraced")}
+    assert len(traces) == 2
+
+
+async def test_worker_count_bounds_the_attempts_in_flight(pulse: Pulse, tenant: Tenant, device: Device) -> None:
+    few = await _most_concurrent(pulse, tenant, device, 2)
+    assert pulse.log("delivery", "delivery_worker_count_small", slots=2)
+    many = await _most_concurrent(pulse, tenant, device, 16)
+    assert not pulse.log("delivery", "delivery_worker_count_small", slots=4096)
+    assert few == 2
+    assert 8 <= many <= 16
+
+
+async def _most_concurrent(pulse: Pulse, tenant: Tenant, device: Device, workers: int) -> int:
+    """Send to twenty routes at once under a slot budget; returns how many requests ran side by side at most."""
+    await pulse.restart("delivery", DELIVERY_WORKER_COUNT=str(workers))
+    assert await pulse.metric("delivery", "pulse_delivery_slots") == workers
+    async with open_receiver() as receiver:
+        routes = [f"/r{number}" for number in range(20)]
+        for path in routes:
+            receiver.behaviour[path] = takes(0.2)
+            await tenant.webhook(receiver.url(path), name=f"{workers}{path}", topic_filter=f"+/+/+/+/w{workers}")
+        await device.accepted({"v": 1}, f"w{workers}")
+        await eventually(lambda: len(receiver.accepted) >= len(routes), 30)
+        return receiver.most_concurrent
+
+
+async def test_stop_waits_for_attempts_in_flight(
+    pulse: Pulse, tenant: Tenant, device: Device, receiver: Receiver
+) -> None:
+    let_go = asyncio.Event()
+    receiver.behaviour["/drain"] = hangs(let_go)
+    await tenant.webhook(receiver.url("/drain"))
+    sent = {await device.accepted({"n": n}) for n in range(5)}
+    await eventually(lambda: len(receiver.tried("/drain")) >= 4)
+    before = len(pulse.log("delivery", "delivery_workers_stopped"))
+
+    stopping = asyncio.create_task(pulse.restart("delivery"), name="test.stop")
+    await eventually(lambda: pulse.log("delivery", "service_stopping")[-1:])
+    in_flight = len(receiver.tried("/drain"))
+    let_go.set()
+    await stopping
+
+    stopped = pulse.log("delivery", "delivery_workers_stopped")
+    assert len(stopped) == before + 1
+    await eventually(lambda: {request.message_id for request in receiver.of("/drain")} == sent, 20)
+    assert len(receiver.of("/drain")) == len(sent), "what was in flight was finished, not repeated"
+    assert in_flight >= 4
+
+
+async def test_stop_ends_within_its_bound_and_loses_nothing(
+    pulse: Pulse, tenant: Tenant, device: Device, receiver: Receiver
+) -> None:
+    never = asyncio.Event()
+    receiver.behaviour["/hang"] = hangs(never)
+    await tenant.webhook(receiver.url("/hang"), policy={"deadline_s": 60})
+    sent = {await device.accepted({"n": n}) for n in range(5)}
+    await eventually(lambda: len(receiver.tried("/hang")) >= 4)
+
+    started = time.monotonic()
+    stopping = asyncio.create_task(pulse.restart("delivery"), name="test.stop")
+    await eventually(lambda: pulse.log("delivery", "delivery_workers_stopped")[-1].get("left_in_streams"), 20)
+    took_s = time.monotonic() - started
+    receiver.behaviour.pop("/hang")
+    await stopping
+    assert 9 <= took_s <= 14
+    await eventually(lambda: {request.message_id for request in receiver.of("/hang")} == sent, 30)
+    assert (await pulse.admin("delivery", "/ready")).status_code == 200

@@ -1,0 +1,290 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pulse_bus.api import api_request
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.incoming import Incoming
+from pulse_bus.outgoing import Outgoing
+from pulse_bus.provision import consumer_config
+from pulse_bus.publisher import Publisher
+from pulse_contracts.topology import STORE
+from pulse_runtime.clock import SystemClock
+from pulse_testkit.nats import Bus
+from pulse_testkit.proxy import TcpProxy
+
+Publish = Callable[..., Awaitable[Publisher]]
+Pull = Callable[..., Awaitable[tuple[PullConsumer, asyncio.Task[None]]]]
+Info = Callable[[str, str], Awaitable[dict[str, Any]]]
+
+
+def messages(count: int, *, prefix: str = "m") -> list[Outgoing]:
+    return [Outgoing(subject="telemetry.acme.d1.t", data=b"x", message_id=f"{prefix}{n}") for n in range(count)]
+
+
+async def take(consumer: PullConsumer, count: int, *, timeout_s: float = 10.0) -> list[Incoming]:
+    taken: list[Incoming] = []
+    async with asyncio.timeout(timeout_s):
+        while len(taken) < count:
+            taken += await consumer.take(count - len(taken))
+    return taken
+
+
+async def shorten_ack_wait(bus: Bus, seconds: float) -> None:
+    config = consumer_config(STORE) | {"ack_wait": int(seconds * 1e9)}
+    body = {"stream_name": "TELEMETRY", "config": config, "action": "update"}
+    await api_request(bus.control, "CONSUMER.CREATE.TELEMETRY.store.telemetry.>", body)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 10.0) -> None:
+    """Ask the server again and again: it does not tell by itself."""
+    async with asyncio.timeout(timeout_s):
+        while not await condition():
+            pass
+
+
+async def test_messages_come_in_the_order_of_the_stream(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    ingest = await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(500))
+    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=50)
+
+    taken: list[Incoming] = []
+    while len(taken) < 500:
+        for message in await take(store, 1):
+            await message.ack()
+            taken.append(message)
+
+    assert [message.stream_seq for message in taken] == list(range(1, 501))
+    assert taken[0].headers["Nats-Msg-Id"] == "m0"
+    assert {message.deliveries for message in taken} == {1}
+
+
+async def test_no_more_messages_wait_unread_than_the_capacity(
+    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
+) -> None:
+    ingest = await bus.connect("ingest")
+    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=10)
+
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(100))
+    await until(lambda: _is_pending(consumer_info, 10))
+
+    assert store.buffered == 10
+    await take(store, 4)
+    assert (await consumer_info("TELEMETRY", "store"))["num_ack_pending"] == 10, "refills only at half"
+    await take(store, 2)
+    await until(lambda: _is_pending(consumer_info, 16))
+
+
+async def test_a_capacity_of_zero_stops_pulling(
+    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
+) -> None:
+    ingest = await bus.connect("ingest")
+    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=10)
+    committer = await publisher(ingest, "TELEMETRY")
+    await committer.publish(*messages(10))
+    await take(store, 4)
+
+    store.set_capacity(0)
+    await take(store, 6)
+    await committer.publish(*messages(20, prefix="n"))
+
+    info = await consumer_info("TELEMETRY", "store")
+    assert (info["num_ack_pending"], info["num_pending"], store.buffered) == (10, 20, 0)
+    store.set_capacity(5)
+    assert len(await take(store, 5)) == 5
+
+
+async def test_an_ack_is_the_end_of_a_message(
+    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
+) -> None:
+    ingest = await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(3))
+    store, _ = await consumer(ingest, "TELEMETRY", "store")
+
+    for message in await take(store, 3):
+        await message.ack()
+
+    await until(lambda: _is_pending(consumer_info, 0))
+    assert (await consumer_info("TELEMETRY", "store"))["ack_floor"]["stream_seq"] == 3
+
+
+async def test_a_message_given_back_comes_again_at_once(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    ingest = await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
+    store, _ = await consumer(ingest, "TELEMETRY", "store")
+    [first] = await take(store, 1)
+
+    await first.nak()
+
+    [again] = await take(store, 1, timeout_s=2)
+    assert (again.stream_seq, again.deliveries) == (1, 2)
+
+
+async def test_a_message_given_back_with_a_delay_comes_after_it(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    ingest = await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
+    store, _ = await consumer(ingest, "TELEMETRY", "store")
+    [first] = await take(store, 1)
+    clock = SystemClock()
+    started = clock.monotonic()
+
+    await first.nak(0.3)
+
+    await take(store, 1, timeout_s=3)
+    assert clock.monotonic() - started >= 0.28
+
+
+async def test_messages_are_held_beyond_ack_wait_however_long_the_work_takes(
+    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
+) -> None:
+    await shorten_ack_wait(bus, 1.2)
+    ingest = await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(2))
+    store, _ = await consumer(ingest, "TELEMETRY", "store", ack_wait_s=1.2)
+
+    [message, _unread] = await take(store, 1), store.buffered
+    await SystemClock().sleep(2.6)  # no clock of ours moves the server's
+    await message[0].ack()
+
+    info = await consumer_info("TELEMETRY", "store")
+    assert (info["num_redelivered"], store.buffered) == (0, 1)
+
+
+async def test_a_message_that_nobody_holds_goes_to_another_after_ack_wait(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    await shorten_ack_wait(bus, 0.5)
+    ingest, replica = await bus.connect("ingest"), await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
+    dying, task = await consumer(ingest, "TELEMETRY", "store", ack_wait_s=0.5)
+    await take(dying, 1)
+
+    task.cancel()
+    heir, _ = await consumer(replica, "TELEMETRY", "store")
+
+    [again] = await take(heir, 1)
+    assert again.deliveries == 2
+
+
+async def test_a_consumer_that_stops_gives_back_at_once_what_nobody_took(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    ingest, replica = await bus.connect("ingest"), await bus.connect("ingest")
+    committer = await publisher(ingest, "TELEMETRY")
+    await committer.publish(*messages(50))
+    stopping, task = await consumer(ingest, "TELEMETRY", "store", capacity=100)
+    [taken] = await take(stopping, 1)
+    await asyncio.wait_for(stopping.arrival(), 5)
+
+    task.cancel()
+    await asyncio.wait({task})
+    await committer.publish(*messages(10, prefix="later"))
+    heir, _ = await consumer(replica, "TELEMETRY", "store", capacity=100)
+
+    again = await take(heir, 59, timeout_s=5)
+    assert {message.stream_seq for message in again} == set(range(1, 61)) - {taken.stream_seq}
+
+
+async def test_pulling_goes_on_after_a_restart_of_the_server(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    ingest = await bus.connect("ingest")
+    committer = await publisher(ingest, "TELEMETRY", give_up_s=20)
+    store, _ = await consumer(ingest, "TELEMETRY", "store")
+    await committer.publish(*messages(1))
+    for message in await take(store, 1):
+        await message.ack()
+
+    bus.nats.kill()
+    await committer.publish(*messages(20, prefix="after"))
+
+    seen: set[int] = set()
+    while len(seen) < 20:
+        for message in await take(store, 1):
+            await message.ack()
+            seen.add(message.stream_seq)
+        seen.discard(1)  # an ack is not durable at once
+    assert seen == set(range(2, 22))
+
+
+async def test_pulling_goes_on_after_a_cut_of_the_network(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    async with TcpProxy(bus.nats.port) as proxy:
+        ingest = await bus.connect("ingest", port=proxy.port)
+        store, _ = await consumer(ingest, "TELEMETRY", "store")
+        committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
+        await committer.publish(*messages(1))
+        await take(store, 1)
+
+        proxy.cut()
+        await committer.publish(*messages(5, prefix="after"))
+        proxy.heal()
+
+        assert len(await take(store, 5)) == 5
+
+
+async def test_a_deleted_consumer_is_trouble_until_it_is_there_again(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    ingest = await bus.connect("ingest")
+    store, _ = await consumer(ingest, "TELEMETRY", "store")
+    committer = await publisher(ingest, "TELEMETRY")
+    await committer.publish(*messages(1))
+    await take(store, 1)
+    assert store.trouble is None
+
+    await api_request(bus.control, "CONSUMER.DELETE.TELEMETRY.store")
+    await until(lambda: _has_trouble(store))
+    body = {"stream_name": "TELEMETRY", "config": consumer_config(STORE), "action": "create"}
+    await api_request(bus.control, "CONSUMER.CREATE.TELEMETRY.store.telemetry.>", body)
+
+    await take(store, 1)
+    assert store.trouble is None
+
+
+async def test_two_replicas_share_the_messages(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    one, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=20)
+    other, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=20)
+    committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
+
+    await committer.publish(*messages(40))
+    first, second = await asyncio.gather(take(one, 20), take(other, 20))
+
+    assert {message.stream_seq for message in (*first, *second)} == set(range(1, 41))
+
+
+async def _is_pending(consumer_info: Info, count: int) -> bool:
+    return (await consumer_info("TELEMETRY", "store"))["num_ack_pending"] == count
+
+
+async def _has_trouble(consumer: PullConsumer) -> bool:
+    await asyncio.sleep(0.02)
+    return consumer.trouble is not None
+
+
+async def test_a_consumer_that_is_cancelled_as_it_wakes_ends(bus: Bus, consumer: Pull) -> None:
+    store, task = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=5)
+    await bus.control.request("$JS.API.INFO", timeout_s=5)  # by now it waits
+
+    store.set_capacity(6)
+    task.cancel()
+
+    await asyncio.wait({task}, timeout=3)
+    assert task.done()
+
+
+async def test_nothing_that_arrives_while_a_consumer_stops_waits_for_ack_wait(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    committer = await publisher(await bus.connect("ingest"), "TELEMETRY", linger_s=0)
+    stopping, task = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=10_000)
+
+    async def publish() -> None:
+        for n in range(60):
+            await committer.publish(*messages(10, prefix=f"{n}-"))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(publish())
+        taken = len(await take(stopping, 100))
+        task.cancel()
+        await asyncio.wait({task})
+    heir, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=1000)
+
+    assert len(await take(heir, 600 - taken, timeout_s=5)) == 600 - taken

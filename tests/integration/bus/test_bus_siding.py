@@ -1,0 +1,217 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pulse_bus.connection import Connection
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.outgoing import Outgoing
+from pulse_bus.publisher import Publisher
+from pulse_bus.siding import Siding, turn_name
+from pulse_contracts.ids import RouteId, TenantId
+from pulse_contracts.subjects import RouteAddress, siding
+from pulse_testkit.nats import Bus
+
+Publish = Callable[..., Awaitable[Publisher]]
+Pull = Callable[..., Awaitable[tuple[PullConsumer, asyncio.Task[None]]]]
+Fill = Callable[[RouteAddress, int], Awaitable[None]]
+
+ONE = RouteAddress(kind="webhook", tenant=TenantId("acme"), route=RouteId("route-1"))
+OTHER = RouteAddress(kind="webhook", tenant=TenantId("globex"), route=RouteId("route-2"))
+
+
+@pytest.fixture
+async def delivery(bus: Bus) -> Connection:
+    return await bus.connect("delivery")
+
+
+@pytest.fixture
+async def waiting_room(delivery: Connection) -> Siding:
+    return Siding(delivery)
+
+
+@pytest.fixture
+async def fill(delivery: Connection, publisher: Publish) -> Fill:
+    """Puts messages of a route into the siding."""
+    committer = await publisher(delivery, "SIDING")
+
+    async def put(address: RouteAddress, count: int) -> None:
+        subject = siding(address.kind, address.tenant, address.route)
+        await committer.publish(
+            *(
+                Outgoing(subject=subject, data=f"body {n}".encode(), message_id=f"{subject}:{n}", headers={"n": str(n)})
+                for n in range(count)
+            )
+        )
+
+    return put
+
+
+async def test_what_waits_is_counted_by_route(waiting_room: Siding, fill: Fill) -> None:
+    assert await waiting_room.waiting() == {}
+
+    await fill(ONE, 3)
+    await fill(OTHER, 2)
+
+    assert await waiting_room.waiting() == {"siding.webhook.acme.route-1": 3, "siding.webhook.globex.route-2": 2}
+    assert await waiting_room.waiting_of(OTHER) == 2
+
+
+async def test_a_turn_is_opened_once(bus: Bus, waiting_room: Siding) -> None:
+    replica = Siding(await bus.connect("delivery"))
+
+    first = await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    second = await replica.open_turn(ONE, in_flight=8, state="open")
+
+    assert (first, second) == (True, False)
+    info = await waiting_room.turn_info(ONE)
+    assert info is not None
+    assert (info["config"]["max_ack_pending"], info["config"]["metadata"]["state"]) == (1, "half_open")
+
+
+async def test_a_turn_says_in_its_metadata_whose_it_is(waiting_room: Siding) -> None:
+    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+
+    info = await waiting_room.turn_info(ONE)
+
+    assert info is not None
+    expected = {"service": "delivery", "tenant": "acme", "route": "route-1", "kind": "webhook", "state": "half_open"}
+    assert expected.items() <= info["config"]["metadata"].items()
+
+
+async def test_a_turn_delivers_its_own_route_only(
+    waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
+) -> None:
+    await fill(OTHER, 2)
+    await fill(ONE, 2)
+    await waiting_room.open_turn(ONE, in_flight=10, state="closed")
+    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+
+    taken = await asyncio.wait_for(pull.take(2), 5)
+
+    assert {message.subject for message in taken} == {"siding.webhook.acme.route-1"}
+
+
+async def test_an_acknowledged_message_leaves_the_siding(
+    waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
+) -> None:
+    await fill(ONE, 2)
+    await waiting_room.open_turn(ONE, in_flight=10, state="closed")
+    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+
+    [message] = await asyncio.wait_for(pull.take(1), 5)
+    await message.ack()
+
+    async with asyncio.timeout(5):
+        while await waiting_room.waiting_of(ONE) != 1:
+            pass
+
+
+async def test_a_half_open_turn_lets_one_probe_through_until_it_is_changed(
+    waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
+) -> None:
+    await fill(ONE, 5)
+    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    probe = await asyncio.wait_for(pull.take(5), 5)
+    info = await waiting_room.turn_info(ONE)
+    assert info is not None
+    assert (len(probe), info["num_ack_pending"]) == (1, 1)
+
+    await waiting_room.change_turn(ONE, in_flight=4, state="growing")
+
+    rest = 0
+    async with asyncio.timeout(5):
+        while rest < 3:
+            rest += len(await pull.take(5))
+    assert rest == 3
+
+
+async def test_a_given_back_probe_comes_again_before_its_followers(
+    waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
+) -> None:
+    await fill(ONE, 3)
+    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    [probe] = await asyncio.wait_for(pull.take(1), 5)
+
+    await probe.nak()
+
+    [again] = await asyncio.wait_for(pull.take(1), 5)
+    assert again.data == b"body 0"
+
+
+async def test_a_paused_turn_delivers_nothing_until_it_is_resumed(
+    waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
+) -> None:
+    await waiting_room.open_turn(ONE, in_flight=4, state="open")
+    await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(minutes=5))
+    await fill(ONE, 2)
+    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pull.arrival(), 0.3)
+    info = await waiting_room.turn_info(ONE)
+    assert info is not None
+    assert info["paused"] is True
+
+    await waiting_room.pause(ONE, datetime.now(UTC) - timedelta(seconds=1))
+    await asyncio.wait_for(pull.arrival(), 5)
+
+
+async def test_a_pause_ends_by_itself(waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull) -> None:
+    await fill(ONE, 1)
+    await waiting_room.open_turn(ONE, in_flight=1, state="open")
+    await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(seconds=0.5))
+    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+
+    await asyncio.wait_for(pull.arrival(), 5)
+
+
+async def test_a_change_of_a_paused_turn_leaves_its_pause(waiting_room: Siding) -> None:
+    await waiting_room.open_turn(ONE, in_flight=1, state="open")
+    await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(minutes=5))
+
+    await waiting_room.change_turn(ONE, in_flight=2, state="open")
+
+    info = await waiting_room.turn_info(ONE)
+    assert info is not None
+    assert info.get("paused") is True
+
+
+async def test_closing_a_turn_leaves_its_messages(waiting_room: Siding, fill: Fill) -> None:
+    await fill(ONE, 2)
+    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+
+    await waiting_room.close_turn(ONE)
+    await waiting_room.close_turn(ONE)
+
+    assert await waiting_room.turn_info(ONE) is None
+    assert await waiting_room.waiting_of(ONE) == 2
+
+
+async def test_a_message_is_read_without_taking_it_and_removed(waiting_room: Siding, fill: Fill) -> None:
+    await fill(OTHER, 1)
+    await fill(ONE, 2)
+    first = await waiting_room.peek(ONE)
+    assert first is not None
+    second = await waiting_room.peek(ONE, first.stream_seq + 1)
+    assert second is not None
+    assert [(at.data, at.headers["n"]) for at in (first, second)] == [(b"body 0", "0"), (b"body 1", "1")]
+    assert await waiting_room.peek(ONE, second.stream_seq + 1) is None
+
+    for _ in range(2):
+        await waiting_room.remove(first.stream_seq)
+
+    assert await waiting_room.waiting() == {"siding.webhook.acme.route-1": 1, "siding.webhook.globex.route-2": 1}
+    assert await waiting_room.peek(ONE) == second
+
+
+async def test_a_message_that_is_gone_is_removed_already(waiting_room: Siding, fill: Fill) -> None:
+    await fill(ONE, 3)
+
+    for stream_seq in (1, 1, 3, 3):
+        await waiting_room.remove(stream_seq)
+
+    assert await waiting_room.waiting_of(ONE) == 1
