@@ -11,6 +11,8 @@ from support.tenant import Device, Tenant
 from support.waiting import eventually
 
 MIB = 1024 * 1024
+_KEPT_BYTES = 4 * 1024
+"""So much of what is quarantined is kept."""
 
 BODIES: Mapping[str, tuple[bytes, str]] = {
     "not json": (b'{"a": ', "payload_not_json"),
@@ -70,7 +72,7 @@ async def test_bad_body_over_mqtt_is_quarantined(pulse: Pulse, name: str) -> Non
     await device.publish(body)
     [record] = await eventually(tenant.quarantined)
     assert (record["topic"], record["reason"]) == (device.topic(), reason)
-    assert record["payload"] == body[: 16 * 1024]
+    assert record["payload"] == body[:_KEPT_BYTES]
     await _nothing_but_the_next_is_stored(tenant, device)
 
 
@@ -80,7 +82,7 @@ async def test_large_payload_over_mqtt_is_quarantined_in_part(pulse: Pulse) -> N
     body = b'{"a": "' + b"x" * 1_000_000 + b'"}'
     await device.publish(body)
     [record] = await eventually(tenant.quarantined)
-    assert (record["reason"], record["payload"]) == ("payload_too_large", body[: 16 * 1024])
+    assert (record["reason"], record["payload"]) == ("payload_too_large", body[:_KEPT_BYTES])
     await _nothing_but_the_next_is_stored(tenant, device)
 
 
@@ -120,7 +122,15 @@ async def test_unknown_device_is_refused_over_http(pulse: Pulse) -> None:
     tenant = await pulse.tenant()
     unknown = Device(tenant=tenant, device_id="never-made", token=tenant.key)
     answer = await unknown.post({"v": 1})
-    assert answer.status_code in {403, 404}, answer.text
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (404, "device_unknown")
+    item: dict[str, object] = {
+        "tenant_id": tenant.tenant_id,
+        "device_id": "never-made",
+        "type": "data",
+        "payload": {},
+    }
+    batch = await pulse.http.post("/ingest/v1/batch", json=[item], headers={"authorization": f"Bearer {tenant.key}"})
+    assert [result["status"] for result in batch.json()["results"]] == [404]
     await _nothing_but_the_next_is_stored(tenant, await tenant.device())
 
 

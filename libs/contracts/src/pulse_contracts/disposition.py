@@ -14,6 +14,8 @@ class Shunt:
     """Move the message to the siding (from there: to its tail), then acknowledge."""
 
     reason: str
+    rest_until: datetime | None = None
+    """Before this the destination asked not to be tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

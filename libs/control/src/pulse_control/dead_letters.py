@@ -1,20 +1,20 @@
 """Dead letters: looking at them."""
 
-from pulse_contracts.ids import TenantId
 from pulse_control.context import Control
 from pulse_control.errors import NotFound
+from pulse_control.tenants import known_tenant
 from pulse_storage import dead_letters
 from pulse_storage.dead_letters import DeadLetterRow
 
 
 async def list_dead_letters(control: Control, tenant: str, most: int) -> list[DeadLetterRow]:
-    """Return one tenant's dead letters, newest first."""
-    return await dead_letters.find(control.pool, TenantId(tenant), most=most)
+    """Return one tenant's dead letters, newest first; raises `NotFound` for an unknown tenant."""
+    return await dead_letters.find(control.pool, await known_tenant(control, tenant), most=most)
 
 
 async def show_dead_letter(control: Control, tenant: str, message_id: str) -> list[DeadLetterRow]:
     """Return the dead letters of one message, one a route; raises `NotFound`."""
-    found = await dead_letters.find(control.pool, TenantId(tenant), message_id=message_id)
+    found = await dead_letters.find(control.pool, await known_tenant(control, tenant), message_id=message_id)
     if not found:
         raise NotFound("message_id", f"tenant {tenant} has no dead letter of {message_id!r}")
     return found

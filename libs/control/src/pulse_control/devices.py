@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pulse_contracts.ids import DeviceId, InvalidIdentity, TenantId, device_id, tenant_id
 from pulse_control.context import Actor, Control
 from pulse_control.errors import ControlRefused, NotFound
+from pulse_control.tenants import known_tenant
 from pulse_control.tokens import bcrypt_of, new_token, sha256_of
 from pulse_storage import devices
 from pulse_storage.devices import DeviceExists, DeviceRow, TokenHashes, UnknownTenant
@@ -47,8 +48,8 @@ async def revoke_device(control: Control, tenant: str, name: str, actor: Actor) 
 
 
 async def list_devices(control: Control, tenant: str) -> list[DeviceRow]:
-    """Return one tenant's devices by id."""
-    return await devices.list_of_tenant(control.pool, _tenant(tenant))
+    """Return one tenant's devices by id; raises `NotFound` for an unknown tenant."""
+    return await devices.list_of_tenant(control.pool, await known_tenant(control, tenant))
 
 
 def _tenant(text: str) -> TenantId:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from pulse_contracts.ids import InvalidIdentity, RouteId, TenantId, new_route_id, tenant_id
+from pulse_contracts.ids import RouteId, new_route_id
 from pulse_contracts.kinds import KindDescriptor
 from pulse_contracts.routes import Route
 from pulse_control.context import Actor, Control
 from pulse_control.errors import ControlRefused, NotFound
 from pulse_control.route_input import RouteInput, check_route
-from pulse_storage import routes, tenants
+from pulse_control.tenants import known_tenant
+from pulse_storage import routes
 from pulse_storage.routes import RouteNameTaken, StoredRoute
 
 _SECRET_BYTES: Final = 32
@@ -32,7 +33,7 @@ class NewRoute:
 
 async def create_route(control: Control, tenant: str, wanted: RouteInput, actor: Actor) -> NewRoute:
     """Make a route; raises `ControlRefused`."""
-    owner = await _known_tenant(control, tenant)
+    owner = await known_tenant(control, tenant)
     descriptor = check_route(control, owner, wanted)
     if len(await routes.list_of_tenant(control.pool, owner)) >= MAX_ROUTES:
         raise ControlRefused("tenant_id", f"has {MAX_ROUTES} routes, and one message must not match more")
@@ -113,13 +114,13 @@ async def delete_route(control: Control, tenant: str, key: str, actor: Actor) ->
 
 async def list_routes(control: Control, tenant: str) -> list[Route]:
     """Return the tenant's routes by name."""
-    owner = await _known_tenant(control, tenant)
+    owner = await known_tenant(control, tenant)
     return [stored.route for stored in await routes.list_of_tenant(control.pool, owner)]
 
 
 async def find_route(control: Control, tenant: str, key: str) -> StoredRoute:
     """Return a tenant's route by id or by name; raises `NotFound`, whoever else may own it."""
-    owner = await _known_tenant(control, tenant)
+    owner = await known_tenant(control, tenant)
     for stored in await routes.list_of_tenant(control.pool, owner):
         if key in {stored.route.route_id, stored.route.name}:
             return stored
@@ -155,16 +156,6 @@ async def rotate_signing_secret(control: Control, tenant: str, key: str, actor: 
 def new_signing_secret() -> str:
     """Return ``whsec_`` and 32 random bytes in base64, as Standard Webhooks asks."""
     return "whsec_" + base64.b64encode(random_secrets.token_bytes(_SECRET_BYTES)).decode()
-
-
-async def _known_tenant(control: Control, text: str) -> TenantId:
-    try:
-        tenant = tenant_id(text)
-    except InvalidIdentity as exc:
-        raise ControlRefused(exc.field, exc.reason) from exc
-    if tenant not in {row.tenant_id for row in await tenants.list_all(control.pool)}:
-        raise NotFound("tenant_id", f"there is no tenant {tenant!r}")
-    return tenant
 
 
 async def _restore(control: Control, stored: StoredRoute, actor: Actor, action: str) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_control.context import Actor, Control
-from pulse_control.errors import ControlRefused
+from pulse_control.errors import ControlRefused, NotFound
 from pulse_control.tokens import bcrypt_of, new_token, sha256_of
 from pulse_storage import tenants
 from pulse_storage.tenants import TenantExists, TenantRow
@@ -42,3 +42,14 @@ async def create_tenant(control: Control, text: str, name: str | None, actor: Ac
 async def list_tenants(control: Control) -> list[TenantRow]:
     """Return every tenant by id."""
     return await tenants.list_all(control.pool)
+
+
+async def known_tenant(control: Control, text: str) -> TenantId:
+    """Return the tenant of that id; raises `ControlRefused` for no id and `NotFound` for nobody's."""
+    try:
+        tenant = tenant_id(text)
+    except InvalidIdentity as exc:
+        raise ControlRefused(exc.field, exc.reason) from exc
+    if tenant not in {row.tenant_id for row in await tenants.list_all(control.pool)}:
+        raise NotFound("tenant_id", f"there is no tenant {tenant!r}")
+    return tenant

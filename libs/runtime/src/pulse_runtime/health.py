@@ -157,7 +157,8 @@ class _Server(uvicorn.Server):
         # uvicorn looks ten times a second whether it shall end; here the tick only renews the Date header.
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), timeout=1.0)
+                async with asyncio.timeout(1.0):
+                    await self._ending.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -8,13 +8,11 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-import asyncpg
-
 from pulse_cli.embedded.ports import Ports
 from pulse_cli.embedded.postgres import SUPERUSER, PostgresServer
 from pulse_cli.embedded.supervisor import Supervisor
 from pulse_storage.migrate import SERVICE_ROLES, migrate, set_passwords
-from pulse_storage.pool import Pool, connect, open_pool
+from pulse_storage.pool import Connection, Pool, connect, open_pool
 
 _CHILD: Final = "postgres"
 _TEMPLATE: Final = "pulse_template"
@@ -71,7 +69,7 @@ class Database:
         """Open a pool as a role; closed at the end of the test."""
         return await self._stack.enter_async_context(open_pool(self.dsn(role), service="testkit", max_size=max_size))
 
-    async def owner(self) -> asyncpg.Connection:
+    async def owner(self) -> Connection:
         """Connect as the role that migrates; closed at the end of the test."""
         return await self._stack.enter_async_context(connect(self.owner_dsn, service="testkit"))
 

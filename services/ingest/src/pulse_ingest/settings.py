@@ -20,9 +20,10 @@ class IngestSettings(ServiceSettings):
     mqtt_port: Annotated[int, Unit("port")] = Field(default=1883, ge=1, le=65535, description="Port of the broker.")
     mqtt_user: str | None = Field(default=None, description="User at the broker.")
     mqtt_password: SecretStr | None = Field(default=None, description="Password at the broker.")
-    mqtt_client_id: str = Field(
-        default="pulse-ingest",
-        description="Names the persistent session; one per replica, the same after each restart.",
+    mqtt_client_id: SecretStr = Field(
+        default=SecretStr("pulse-ingest"),
+        description="Names the persistent session; one per replica, the same after each restart. Whoever can connect "
+        "under it takes the session over, so it is not shown.",
     )
     mqtt_protocol: Literal["3.1.1", "5"] = Field(
         default="3.1.1", description="Protocol version; 5 brings message ids and traces as user properties."

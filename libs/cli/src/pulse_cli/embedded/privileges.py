@@ -10,7 +10,7 @@ from pathlib import Path
 from pulse_cli.embedded.errors import CannotDropPrivileges
 
 _UNPRIVILEGED_USER = "nobody"
-_CAP_SETGID, _CAP_SETUID = 6, 7
+_CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP = 6, 7, 8
 
 # Either lets a process walk through folders that are closed to it (/root, a mktemp folder), so that nobody's folders
 # have to be opened. The first also lets it read any file, the second write it too: prefer the first, but containers
@@ -26,6 +26,7 @@ class Disguise:
     uid: int
     gid: int
     capability: str
+    may_set_securebits: bool = True
 
     def argv(self, *program: str, death_signal: signal.Signals) -> list[str]:
         """The program's command line, in disguise.
@@ -37,6 +38,8 @@ class Disguise:
             f"--reuid={self.uid}",
             f"--regid={self.gid}",
             "--clear-groups",
+            # Without it access(2), by which initdb and postgres look at their own binaries, leaves capabilities aside.
+            *(("--securebits=+no_setuid_fixup",) if self.may_set_securebits else ()),
             f"--inh-caps=-all,+{self.capability}",
             f"--ambient-caps=-all,+{self.capability}",
             "--no-new-privs",
@@ -57,7 +60,13 @@ def disguise_for_root() -> Disguise | None:
     setpriv = shutil.which("setpriv", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
     if setpriv is None:
         raise CannotDropPrivileges("setpriv of util-linux is not installed")
-    return Disguise(setpriv=setpriv, capability=walking_capability(_capabilities()), **_unprivileged())
+    held = _capabilities()
+    return Disguise(
+        setpriv=setpriv,
+        capability=walking_capability(held),
+        may_set_securebits=bool(held >> _CAP_SETPCAP & 1),
+        **_unprivileged(),
+    )
 
 
 def walking_capability(held: int) -> str:

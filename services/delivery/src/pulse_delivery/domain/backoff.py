@@ -22,4 +22,9 @@ def pause_s(failures: int, policy: RoutePolicy, retry_after_s: float | None, ran
     exponent = min(failures - 1, 64)
     longest = min(policy.backoff_first_s * policy.backoff_factor**exponent, policy.backoff_cap_s)
     jittered = longest * max(random(), _FLOOR)
-    return max(jittered, min(retry_after_s or 0.0, _LONGEST_RETRY_AFTER_S))
+    return max(jittered, asked_s(retry_after_s))
+
+
+def asked_s(retry_after_s: float | None) -> float:
+    """Return how long the destination asked to be left alone, clamped."""
+    return min(retry_after_s or 0.0, _LONGEST_RETRY_AFTER_S)

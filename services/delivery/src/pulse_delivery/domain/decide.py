@@ -18,7 +18,7 @@ from typing import Final, assert_never
 from pulse_contracts.disposition import DeadLetter, Disposition, ProbeFailed, Settle, Shunt
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.routes import RoutePolicy
-from pulse_delivery.domain.backoff import pause_s
+from pulse_delivery.domain.backoff import asked_s, pause_s
 
 HEAD_TRIES: Final = 3
 
@@ -68,7 +68,8 @@ def _after_failure(
             reason="max_attempts", error=f"answered with failure {attempt.answered} times: {failed.error}"
         )
     if not attempt.is_probe:
-        return Shunt(reason="attempt_failed")
+        asked = asked_s(failed.retry_after_s)
+        return Shunt(reason="attempt_failed", rest_until=now + timedelta(seconds=asked) if asked else None)
     if failed.answered and attempt.answered_as_head >= HEAD_TRIES:
         return Shunt(reason="head_failed")
     pause = pause_s(attempt.failures + 1, policy, failed.retry_after_s, random)

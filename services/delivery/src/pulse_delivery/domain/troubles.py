@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime
 
 from pulse_contracts.subjects import RouteAddress
 
@@ -13,6 +14,7 @@ class Troubles:
         self._waiting: dict[RouteAddress, int] = {}
         self._shunting: Counter[RouteAddress] = Counter()
         self._held: set[RouteAddress] = set()
+        self._rest_until: dict[RouteAddress, datetime] = {}
 
     def is_troubled(self, address: RouteAddress) -> bool:
         """Whether new messages of the route go behind the others in the siding."""
@@ -29,6 +31,14 @@ class Troubles:
         self._shunting[address] -= 1
         if not self._shunting[address]:
             del self._shunting[address]
+
+    def rest(self, address: RouteAddress, until: datetime) -> None:
+        """The destination asked not to be tried before: the route's next turn begins with a pause."""
+        self._rest_until[address] = max(until, self._rest_until.get(address, until))
+
+    def take_rest(self, address: RouteAddress) -> datetime | None:
+        """Return the end of that pause, once."""
+        return self._rest_until.pop(address, None)
 
     def is_shunting(self, address: RouteAddress) -> bool:
         """Whether a message of the route is on its way to the siding."""
@@ -49,6 +59,7 @@ class Troubles:
         """The siding holds nothing of the route any more."""
         self._waiting.pop(address, None)
         self._held.discard(address)
+        self._rest_until.pop(address, None)
 
     def all(self) -> dict[RouteAddress, int]:
         """Return the troubled routes with the number of messages known to wait."""

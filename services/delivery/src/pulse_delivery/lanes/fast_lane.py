@@ -194,6 +194,8 @@ class FastLane:
             # Before anything is awaited: from here on the route is troubled, and what waits goes behind.
             self._troubles.shunt_begins(parcel.address)
             self.withdraw(parcel.address, "behind")
+            if disposition.rest_until:
+                self._troubles.rest(parcel.address, disposition.rest_until)
         try:
             await self._settler.record(parcel, route, result)
         finally:

@@ -104,6 +104,9 @@ class Turn:
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
         await self._open()
+        if until := self._tools.troubles.take_rest(self._address):
+            self._pause_until = until
+            await self._tools.siding.pause(self._address, until)
         consumer = self._tools.open_consumer(self._address)
         _log.info(ROUTE_TROUBLED, route_id=self._address.route, tenant_id=self._address.tenant)
         try:
@@ -274,7 +277,8 @@ class Turn:
             if not await self._sweep() or self._revision() != revision:
                 break
             try:
-                await asyncio.wait_for(self._tools.book.changed(), min(left, _SWEEP_S))
+                async with asyncio.timeout(min(left, _SWEEP_S)):
+                    await self._tools.book.changed()
             except TimeoutError:
                 continue
         if not self._tools.stopping.is_set():

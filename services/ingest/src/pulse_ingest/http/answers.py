@@ -28,6 +28,11 @@ def forbidden() -> JSONResponse:
     return error(403, "forbidden", "device_id", "device_id: the token does not belong to this device")
 
 
+def unknown_device() -> JSONResponse:
+    """The tenant's own key names a device that the tenant does not have."""
+    return error(404, "device_unknown", "device_id", "device_id: no such device")
+
+
 def from_outcome(outcome: Accepted | Refusal | Busy) -> JSONResponse:
     """Return the answer to one submission."""
     status, body = describe(outcome)

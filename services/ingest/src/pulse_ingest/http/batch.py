@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from pulse_contracts.topics import InvalidTopic, parse_device_topic
+from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.credentials import Principal
@@ -20,7 +20,11 @@ from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body, tr
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_ITEMS: Final = 1000
 _UNAUTHORIZED: Final = Refusal(reason="unauthorized", field="token", error="token: no valid token for this item")
-_STATUS: Final = {"unauthorized": 401, "forbidden": 403, "payload_too_large": 413}
+_FORBIDDEN: Final = Refusal(
+    reason="forbidden", field="device_id", error="device_id: the token does not belong to this device"
+)
+_UNKNOWN_DEVICE: Final = Refusal(reason="device_unknown", field="device_id", error="device_id: no such device")
+_STATUS: Final = {"unauthorized": 401, "forbidden": 403, "device_unknown": 404, "payload_too_large": 413}
 
 
 class BatchEndpoint:
@@ -60,11 +64,19 @@ class BatchEndpoint:
         for name in ("tenant_id", "device_id", "type"):
             if not isinstance(fields.get(name), str):
                 return Refusal(reason="item_invalid", field=name, error=f"{name}: must be a string")
-        token = fields.get("token")
         try:
-            who = await self._authenticator.identify(token) if isinstance(token, str) else principal
+            topic = await self._judge_sender(fields, principal)
         except AuthenticationUnavailable as exc:
             return Busy(reason=str(exc))
+        if isinstance(topic, Refusal):
+            return topic
+        body = json.dumps(fields.get("payload"), ensure_ascii=False, separators=(",", ":")).encode()
+        return await self._intake.submit(Submission(topic=topic, body=body, traceparent=trace))
+
+    async def _judge_sender(self, fields: dict[str, Any], principal: Principal | None) -> DeviceTopic | Refusal:
+        """Return the topic that the item's own token, or else the request's, may send to."""
+        token = fields.get("token")
+        who = await self._authenticator.identify(token) if isinstance(token, str) else principal
         if who is None:
             return _UNAUTHORIZED
         try:
@@ -72,11 +84,10 @@ class BatchEndpoint:
         except InvalidTopic as exc:
             return Refusal(reason="topic_invalid", field="topic", error=str(exc))
         if not who.may_send_as(topic.tenant, topic.device):
-            return Refusal(
-                reason="forbidden", field="device_id", error="device_id: the token does not belong to this device"
-            )
-        body = json.dumps(fields.get("payload"), ensure_ascii=False, separators=(",", ":")).encode()
-        return await self._intake.submit(Submission(topic=topic, body=body, traceparent=trace))
+            return _FORBIDDEN
+        if who.device is None and not await self._authenticator.knows_device(topic.tenant, topic.device):
+            return _UNKNOWN_DEVICE
+        return topic
 
 
 def split_items(body: bytes) -> list[bytes]:

@@ -29,6 +29,8 @@ class SingleEndpoint:
             return answers.error(400, "topic_invalid", "topic", str(exc))
         if not principal.may_send_as(topic.tenant, topic.device):
             return answers.forbidden()
+        if principal.device is None and not await self._authenticator.knows_device(topic.tenant, topic.device):
+            return answers.unknown_device()
         try:
             body = await read_body(request, MAX_PAYLOAD_BYTES)
         except BodyTooLarge:

@@ -120,7 +120,7 @@ class MqttSession:
             settings.mqtt_port,
             username=settings.mqtt_user,
             password=password,
-            identifier=settings.mqtt_client_id,
+            identifier=settings.mqtt_client_id.get_secret_value(),
             protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
             clean_session=None if v5 else False,
             clean_start=False if v5 else 3,
