@@ -90,7 +90,11 @@ async def test_the_capabilities_of_a_container_suffice(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 async def test_an_ordinary_user_needs_no_disguise(tmp_path: Path, program: Start, processes_below: Below) -> None:
     # The capability is for the interpreter and the folder of the test, which may lie below closed folders of root.
-    walking = ("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search")
+    walking = (
+        "--securebits=+no_setuid_fixup",
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+    )
     prefix = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *walking, "--no-new-privs")
     folder = tmp_path / "of-nobody"
     folder.mkdir(mode=0o700)

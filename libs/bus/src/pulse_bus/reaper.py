@@ -36,15 +36,24 @@ class Reaper:
 
     async def run(self) -> None:
         """Reap until cancelled."""
+        unanswered = False
         while True:
             pause = _IDLE_INTERVAL_S
             try:
                 if await self.reap():
                     pause = _INTERVAL_S
                 self.trouble = None
-            except (ApiError, BusUnavailable) as exc:
+            except ApiError as exc:
                 self.trouble = str(exc)
                 _log.warning("reap_failed", error=str(exc))
+            except BusUnavailable as exc:
+                # nats-server answers nothing for a moment while it reloads its logins: twice in a row is trouble.
+                if unanswered:
+                    self.trouble = str(exc)
+                unanswered, pause = True, _INTERVAL_S
+                _log.warning("reap_failed", error=str(exc))
+            else:
+                unanswered = False
             await self._clock.sleep(pause)
 
     async def reap(self) -> int:
