@@ -48,7 +48,7 @@ async def _p99_ms(pulse: Pulse, receiver: Receiver, *, with_trouble: bool, secon
     let_go = asyncio.Event()
     receiver.behaviour[hanging] = hangs(let_go)
     troubled = [
-        await tenant.webhook(url, name=name)
+        await tenant.webhook(url, name=name, policy=None)
         for name, url in (("hanging", receiver.url(hanging)), ("refusing", "http://127.0.0.1:9/"))
         if with_trouble
     ]

@@ -39,7 +39,10 @@ class Tenant:
         return device
 
     async def webhook(self, url: str, *, name: str = "hook", topic_filter: str = "#", **more: Any) -> "Route":
-        """Make a route to *url*; *more* are members of RouteInput. Failures are tried again quickly."""
+        """Make a route to *url*; *more* are members of RouteInput.
+
+        Failures are tried again quickly, unless the policy says when or is None: then all of it is the default.
+        """
         config: dict[str, object] = {"url": url, **more.pop("config", {})}
         return await self._route("webhook", config, name=name, topic_filter=topic_filter, **more)
 
@@ -47,7 +50,8 @@ class Tenant:
         return await self._route("mqtt_republish", {"topic": topic}, name=name, topic_filter=topic_filter, **more)
 
     async def _route(self, kind: str, config: dict[str, object], **more: Any) -> "Route":
-        more["policy"] = {**FAST_RETRIES, **more.get("policy", {})}
+        policy: Mapping[str, object] | None = more.pop("policy", {})
+        more["policy"] = None if policy is None else {**FAST_RETRIES, **policy}
         return await self.pulse.route(self, RouteInput(kind=kind, config=config, **more))
 
     async def stored(self) -> list[dict[str, Any]]:
