@@ -11,6 +11,7 @@ from pulse_bus.publisher import Publisher
 from pulse_bus.siding import Siding, turn_name
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.subjects import RouteAddress, siding
+from pulse_contracts.turns import TurnState
 from pulse_testkit.nats import Bus
 
 Publish = Callable[..., Awaitable[Publisher]]
@@ -61,8 +62,8 @@ async def test_what_waits_is_counted_by_route(waiting_room: Siding, fill: Fill) 
 async def test_a_turn_is_opened_once(bus: Bus, waiting_room: Siding) -> None:
     replica = Siding(await bus.connect("delivery"))
 
-    first = await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
-    second = await replica.open_turn(ONE, in_flight=8, state="open")
+    first = await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
+    second = await replica.open_turn(ONE, TurnState(phase="open", in_flight=8))
 
     assert (first, second) == (True, False)
     info = await waiting_room.turn_info(ONE)
@@ -71,7 +72,7 @@ async def test_a_turn_is_opened_once(bus: Bus, waiting_room: Siding) -> None:
 
 
 async def test_a_turn_says_in_its_metadata_whose_it_is(waiting_room: Siding) -> None:
-    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
 
     info = await waiting_room.turn_info(ONE)
 
@@ -85,7 +86,7 @@ async def test_a_turn_delivers_its_own_route_only(
 ) -> None:
     await fill(OTHER, 2)
     await fill(ONE, 2)
-    await waiting_room.open_turn(ONE, in_flight=10, state="closed")
+    await waiting_room.open_turn(ONE, TurnState(phase="closed", in_flight=10))
     pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
 
     taken = await asyncio.wait_for(pull.take(2), 5)
@@ -97,7 +98,7 @@ async def test_an_acknowledged_message_leaves_the_siding(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(ONE, 2)
-    await waiting_room.open_turn(ONE, in_flight=10, state="closed")
+    await waiting_room.open_turn(ONE, TurnState(phase="closed", in_flight=10))
     pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
 
     [message] = await asyncio.wait_for(pull.take(1), 5)
@@ -112,14 +113,14 @@ async def test_a_half_open_turn_lets_one_probe_through_until_it_is_changed(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(ONE, 5)
-    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
     pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
     probe = await asyncio.wait_for(pull.take(5), 5)
     info = await waiting_room.turn_info(ONE)
     assert info is not None
     assert (len(probe), info["num_ack_pending"]) == (1, 1)
 
-    await waiting_room.change_turn(ONE, in_flight=4, state="growing")
+    await waiting_room.change_turn(ONE, TurnState(phase="growing", in_flight=4))
 
     rest = 0
     async with asyncio.timeout(5):
@@ -132,7 +133,7 @@ async def test_a_given_back_probe_comes_again_before_its_followers(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(ONE, 3)
-    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
     pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
     [probe] = await asyncio.wait_for(pull.take(1), 5)
 
@@ -145,7 +146,7 @@ async def test_a_given_back_probe_comes_again_before_its_followers(
 async def test_a_paused_turn_delivers_nothing_until_it_is_resumed(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
-    await waiting_room.open_turn(ONE, in_flight=4, state="open")
+    await waiting_room.open_turn(ONE, TurnState(phase="open", in_flight=4))
     await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(minutes=5))
     await fill(ONE, 2)
     pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
@@ -162,7 +163,7 @@ async def test_a_paused_turn_delivers_nothing_until_it_is_resumed(
 
 async def test_a_pause_ends_by_itself(waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull) -> None:
     await fill(ONE, 1)
-    await waiting_room.open_turn(ONE, in_flight=1, state="open")
+    await waiting_room.open_turn(ONE, TurnState(phase="open", in_flight=1))
     await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(seconds=0.5))
     pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
 
@@ -170,10 +171,10 @@ async def test_a_pause_ends_by_itself(waiting_room: Siding, fill: Fill, delivery
 
 
 async def test_a_change_of_a_paused_turn_leaves_its_pause(waiting_room: Siding) -> None:
-    await waiting_room.open_turn(ONE, in_flight=1, state="open")
+    await waiting_room.open_turn(ONE, TurnState(phase="open", in_flight=1))
     await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(minutes=5))
 
-    await waiting_room.change_turn(ONE, in_flight=2, state="open")
+    await waiting_room.change_turn(ONE, TurnState(phase="open", in_flight=2))
 
     info = await waiting_room.turn_info(ONE)
     assert info is not None
@@ -182,7 +183,7 @@ async def test_a_change_of_a_paused_turn_leaves_its_pause(waiting_room: Siding) 
 
 async def test_closing_a_turn_leaves_its_messages(waiting_room: Siding, fill: Fill) -> None:
     await fill(ONE, 2)
-    await waiting_room.open_turn(ONE, in_flight=1, state="half_open")
+    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
 
     await waiting_room.close_turn(ONE)
     await waiting_room.close_turn(ONE)

@@ -50,12 +50,16 @@ class PullConsumer:
         clock: Clock,
         capacity: int,
         ack_wait_s: float = ACK_WAIT_S,
+        expires_s: float = _EXPIRES_S,
     ) -> None:
+        """*expires_s*: so long a pull request waits at the server, also that of a process that is frozen or gone."""
         self._connection = connection
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
         self._clock = clock
         self._capacity = capacity
         self._ack_wait_s = ack_wait_s
+        self._expires_s = expires_s
+        self._heartbeat_s = min(_HEARTBEAT_S, expires_s / 2)
         self._inbox = connection.new_inbox()
         self._tokens = count()
         self._pulls: OrderedDict[str, _Pull] = OrderedDict()
@@ -123,10 +127,10 @@ class PullConsumer:
         token = str(next(self._tokens))
         request = {
             "batch": wanted,
-            "expires": int(_EXPIRES_S * NANOSECONDS),
-            "idle_heartbeat": int(_HEARTBEAT_S * NANOSECONDS),
+            "expires": int(self._expires_s * NANOSECONDS),
+            "idle_heartbeat": int(self._heartbeat_s * NANOSECONDS),
         }
-        self._pulls[token] = _Pull(remaining=wanted, deadline=now + _EXPIRES_S + _HEARTBEAT_S)
+        self._pulls[token] = _Pull(remaining=wanted, deadline=now + self._expires_s + _HEARTBEAT_S)
         try:
             await self._connection.publish(self._subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
         except BusUnavailable:

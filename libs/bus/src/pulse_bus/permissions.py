@@ -55,7 +55,9 @@ SERVICES: Final[dict[str, Permissions]] = {
             *_pulls("SIDING", "*"),
             *_pulls("DEADLETTER", "dead-letter-writer"),
             *_pulls("ATTEMPT", "delivery-log-writer"),
-            # turns
+            # turns, and what replicas tell each other about them
+            "turn.>",
+            "$JS.API.CONSUMER.LIST.SIDING",
             "$JS.API.CONSUMER.CREATE.SIDING.>",
             "$JS.API.CONSUMER.DELETE.SIDING.*",
             "$JS.API.CONSUMER.PAUSE.SIDING.*",
@@ -67,7 +69,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             # destinations of kind nats
             "export.>",
         ),
-        subscribe=("_INBOX_delivery.>",),
+        subscribe=("_INBOX_delivery.>", "turn.>"),
     ),
     "control": Permissions(
         publish=("$JS.API.>",),

@@ -1,5 +1,6 @@
 """The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -7,11 +8,15 @@ from pulse_bus.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, NANOSECONDS, api_
 from pulse_bus.connection import Connection
 from pulse_bus.errors import ApiError
 from pulse_bus.inspection import Standing, next_message
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.subjects import RouteAddress, siding
 from pulse_contracts.tokens import encode_token
 from pulse_contracts.topology import SIDING
+from pulse_contracts.turns import TurnListing, TurnState
 
 ACK_WAIT_S: Final = 12.0
+PULL_EXPIRES_S: Final = 2.0
+"""A turn without a pull request is adopted; those of a process that is frozen must therefore expire soon."""
 LONGEST_PAUSE_S: Final = 3600.0
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 """Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""
@@ -24,8 +29,10 @@ _RESUME_AFTER: Final = timedelta(seconds=0.1)
 class Siding:
     """Reads the siding and manages the consumers of turns. Every method may raise `ApiError` or `BusUnavailable`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, owner: str = "") -> None:
+        """*owner* names this process in the consumers that it makes; who only reads needs none."""
         self._connection = connection
+        self.owner = owner
 
     async def waiting(self) -> dict[str, int]:
         """Return how many messages wait, by subject: a route is troubled exactly when its subject is in here."""
@@ -48,22 +55,34 @@ class Siding:
         counts: dict[str, int] = info["state"].get("subjects") or {}
         return counts.get(subject, 0)
 
-    async def open_turn(self, address: RouteAddress, *, in_flight: int, state: str) -> bool:
+    async def turns(self) -> dict[RouteAddress, TurnListing]:
+        """Return every turn of every process."""
+        found: dict[RouteAddress, TurnListing] = {}
+        offset = 0
+        while True:
+            page = await api_request(self._connection, f"CONSUMER.LIST.{SIDING.name}", {"offset": offset})
+            infos: list[dict[str, Any]] = page.get("consumers") or []
+            found |= {listing.address: listing for info in infos if (listing := _listing(info))}
+            offset += len(infos)
+            if not infos or offset >= page.get("total", 0):
+                return found
+
+    async def open_turn(self, address: RouteAddress, state: TurnState) -> bool:
         """Make the route's consumer; returns False when another replica made it first.
 
         ``action: create`` matters: without an action the request is an upsert that resets what the other set.
         """
         try:
-            await self._create(address, "create", in_flight, state)
+            await self._create(address, "create", state)
         except ApiError as exc:
             if exc.err_code != CONSUMER_EXISTS:
                 raise
             return False
         return True
 
-    async def change_turn(self, address: RouteAddress, *, in_flight: int, state: str) -> None:
-        """Let *in_flight* messages of the route be tried at once."""
-        await self._create(address, "update", in_flight, state)
+    async def change_turn(self, address: RouteAddress, state: TurnState) -> None:
+        """Let as many messages of the route be tried at once as *state* says, and show it."""
+        await self._create(address, "update", state)
 
     async def pause(self, address: RouteAddress, until: datetime) -> None:
         """Have the server deliver nothing of the route before *until*; a moment that has passed resumes it."""
@@ -109,7 +128,7 @@ class Siding:
             if not is_gone and not (exc.err_code == _DELETE_FAILED and "no message found" in exc.description):
                 raise
 
-    async def _create(self, address: RouteAddress, action: str, in_flight: int, state: str) -> None:
+    async def _create(self, address: RouteAddress, action: str, state: TurnState) -> None:
         subject = siding(address.kind, address.tenant, address.route)
         name = turn_name(address)
         config = {
@@ -120,7 +139,7 @@ class Siding:
             "ack_policy": "explicit",
             "ack_wait": int(ACK_WAIT_S * NANOSECONDS),
             "max_deliver": -1,
-            "max_ack_pending": in_flight,
+            "max_ack_pending": state.in_flight,
             "mem_storage": True,
             "num_replicas": 1,
             "inactive_threshold": int(_INACTIVE_THRESHOLD_S * NANOSECONDS),
@@ -129,7 +148,8 @@ class Siding:
                 "tenant": address.tenant,
                 "route": address.route,
                 "kind": address.kind,
-                "state": state,
+                "owner": self.owner,
+                **state.as_metadata(),
             },
         }
         body = {"stream_name": SIDING.name, "config": config, "action": action}
@@ -139,3 +159,17 @@ class Siding:
 def turn_name(address: RouteAddress) -> str:
     """Return the name of the route's siding consumer: readable, and one a route."""
     return f"turn-{encode_token(address.tenant)}-{encode_token(address.route)}"
+
+
+def _listing(info: Mapping[str, Any]) -> TurnListing | None:
+    """Return the turn that a consumer is, or None for one that somebody else made."""
+    metadata: dict[str, str] = info["config"].get("metadata") or {}
+    if not metadata.keys() >= {"kind", "tenant", "route", "owner"}:
+        return None
+    return TurnListing(
+        address=RouteAddress(
+            kind=metadata["kind"], tenant=TenantId(metadata["tenant"]), route=RouteId(metadata["route"])
+        ),
+        owner=metadata["owner"],
+        is_pulled=info.get("num_waiting", 0) > 0,
+    )

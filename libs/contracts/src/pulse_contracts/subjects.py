@@ -20,6 +20,11 @@ def siding(kind: str, tenant: TenantId, route: RouteId) -> str:
     return f"siding.{encode_token(kind)}.{encode_token(tenant)}.{encode_token(route)}"
 
 
+def turn(kind: str, tenant: TenantId, route: RouteId) -> str:
+    """Where the replicas of delivery tell each other about the turn of a route; in no stream."""
+    return f"turn.{encode_token(kind)}.{encode_token(tenant)}.{encode_token(route)}"
+
+
 def dead_letter(tenant: TenantId, route: RouteId) -> str:
     return f"deadletter.{encode_token(tenant)}.{encode_token(route)}"
 
@@ -42,9 +47,9 @@ class RouteAddress:
 
 
 def parse_route_address(subject: str) -> RouteAddress:
-    """Read a ``delivery.`` or ``siding.`` subject back; raises `InvalidToken` for any other."""
+    """Read a ``delivery.``, ``siding.`` or ``turn.`` subject back; raises `InvalidToken` for any other."""
     tokens = subject.split(".")
-    if len(tokens) != 4 or tokens[0] not in {"delivery", "siding"}:  # noqa: PLR2004 - prefix, kind, tenant, route
+    if len(tokens) != 4 or tokens[0] not in {"delivery", "siding", "turn"}:  # noqa: PLR2004 - prefix, kind, tenant, route
         raise InvalidToken(subject)
     return RouteAddress(
         kind=decode_token(tokens[1]), tenant=TenantId(decode_token(tokens[2])), route=RouteId(decode_token(tokens[3]))

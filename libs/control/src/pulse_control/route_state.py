@@ -23,6 +23,10 @@ class RouteState:
     phase: str | None
     """``probing`` or ``growing``, while it has a turn."""
     paused_until: str | None
+    troubled_since: str | None
+    failures: int
+    """Failed probes in a row."""
+    last_error: str | None
 
 
 async def route_state(bus: Connection, route: Route) -> RouteState:
@@ -35,11 +39,15 @@ async def route_state(bus: Connection, route: Route) -> RouteState:
     fields = head.headers if head else {}
     routed_at = fields.get(headers.ROUTED_AT)
     config: dict[str, Any] = turn["config"] if turn else {}
+    shown: dict[str, str] = config.get("metadata") or {}
     return RouteState(
         lane="parked" if waiting and not route.enabled else "siding" if waiting else "fast",
         waiting=waiting,
         cause=fields.get(headers.CAUSE),
         oldest_routed_at=datetime.fromtimestamp(int(routed_at) / 1000, UTC).isoformat() if routed_at else None,
-        phase=config.get("metadata", {}).get("state"),
+        phase=shown.get("state"),
         paused_until=config.get("pause_until") if turn and turn.get("paused") else None,
+        troubled_since=shown.get("since"),
+        failures=int(shown.get("failures", 0)),
+        last_error=shown.get("error"),
     )

@@ -134,6 +134,11 @@ class DeliveryMetrics(MetricSet):
     )
     troubled_routes = GaugeSpec("pulse_delivery_troubled_routes", "Routes with an unparked message in the siding.")
     turns_in_use = GaugeSpec("pulse_delivery_turns_in_use", "Troubled routes that have a consumer on the siding.")
+    recovery_seconds = HistogramSpec(
+        "pulse_delivery_recovery_seconds",
+        "From the first success of a troubled route to its return to the fast lane, its backlog delivered.",
+        buckets=LONG_SECONDS,
+    )
     oldest_undelivered_age_seconds = GaugeSpec(
         "pulse_delivery_oldest_undelivered_age_seconds",
         "Age of the oldest message that is owed to a destination, by why it waits; the main figure.",

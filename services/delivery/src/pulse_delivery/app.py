@@ -5,6 +5,7 @@ committed, then the writers end. Whatever is left stays in the streams.
 """
 
 import asyncio
+import secrets
 from contextlib import suppress
 from importlib.metadata import entry_points
 from random import random
@@ -12,9 +13,10 @@ from typing import cast
 
 from pulse_bus.connection import BusAddress, Connection, connect
 from pulse_bus.consumer import PullConsumer
+from pulse_bus.notices import TurnNotices
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
-from pulse_bus.siding import ACK_WAIT_S, Siding, turn_name
+from pulse_bus.siding import ACK_WAIT_S, PULL_EXPIRES_S, Siding, turn_name
 from pulse_contracts.kinds import installed_kinds
 from pulse_contracts.topology import (
     ATTEMPT,
@@ -38,6 +40,7 @@ from pulse_delivery.lanes.fast_lane import FastLane, Held
 from pulse_delivery.settings import DeliverySettings
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
+from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.turn import TurnTools
 from pulse_delivery.writers.dead_letters import dead_letter_writer
 from pulse_delivery.writers.delivery_log import delivery_log_writer
@@ -121,23 +124,26 @@ async def start(lifecycle: Lifecycle) -> None:
         clock=clock,
         lag_s=frame.watchdog.total_lag_s,
     )
-    yard = Siding(bus)
+    owner = secrets.token_hex(6)
+    yard, notices = Siding(bus, owner), TurnNotices(bus, owner)
+    gate = FastLaneGate(fast_lane, lanes, troubles, notices, clock)
     tools = TurnTools(
         siding=yard,
+        sweep=Sweep(yard, book, settler, clock),
         book=book,
         troubles=troubles,
         attempts=attempts,
         settler=settler,
-        gate=FastLaneGate(fast_lane, lanes, troubles, clock),
+        gate=gate,
         metrics=metrics,
         clock=clock,
         random=random,
         stopping=asyncio.Event(),
         open_consumer=lambda route: PullConsumer(
-            bus, SIDING.name, turn_name(route), clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S
+            bus, SIDING.name, turn_name(route), clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
-    keeper = TurnKeeper(yard, troubles, book, tools, metrics=metrics, clock=clock)
+    keeper = TurnKeeper(yard, troubles, book, tools, gate, metrics=metrics, clock=clock)
 
     await book.feed.loaded.wait()
     await keeper.look_first()
@@ -148,6 +154,7 @@ async def start(lifecycle: Lifecycle) -> None:
     for consumer in consumers:
         await frame.run_until_stopped(f"pull[{consumer.name}]", consumer.run)
     await frame.run_until_stopped("lanes", fast_lane.run)
+    await frame.run_until_stopped("notices", lambda: notices.run(gate.follow))
     await frame.run_until_stopped("turns", keeper.run)
 
     async def drain() -> None:

@@ -104,7 +104,7 @@ class Settler:
         outgoing = Outgoing(
             subject=subjects.siding(address.kind, address.tenant, address.route),
             data=message.data,
-            message_id=f"{parcel.delivery_id}:s{parcel.attempts}",
+            message_id=_siding_id(message, parcel),
             headers={
                 headers.ROUTE_REVISION: str(parcel.revision),
                 headers.ROUTED_AT: str(int(parcel.routed_at.timestamp() * 1000)),
@@ -221,6 +221,11 @@ def destination_of(route: Route | None) -> str:
     if isinstance(url := route.config.get("url"), str):
         return "/".join(url.split("/", 3)[:3])
     return str(route.config.get("topic") or route.config.get("subject") or route.kind)
+
+
+def _siding_id(message: Incoming, parcel: Parcel) -> str:
+    """Name what is moved, so that a move whose ack was lost is recognised; to the tail it moves once an attempt."""
+    return f"{parcel.delivery_id}:s{parcel.attempts if message.subject.startswith('siding.') else ''}"
 
 
 def _trace(parcel: Parcel) -> dict[str, str]:

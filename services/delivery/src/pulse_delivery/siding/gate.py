@@ -1,33 +1,52 @@
-"""Joins the turns to the fast lane: who holds a lane, who lends a slot."""
+"""Joins the turns to the fast lanes of all replicas: who holds a lane, who lends a slot."""
 
+from typing import Final
+
+from pulse_bus.notices import TurnNotices
 from pulse_contracts.subjects import RouteAddress
+from pulse_contracts.turns import Notice
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.lanes.fast_lane import FastLane, Held
 from pulse_runtime.clock import Clock
 
-_SLOT_RETRY_S = 0.05
+_SLOT_RETRY_S: Final = 0.05
+_FOLLOW_S: Final = 3.0
+"""A lane held for a turn of another process is held this long at most after the last word of it."""
+_REMIND_S: Final = 1.0
 
 
 class FastLaneGate:
-    """The fast lane, as the turns see it."""
+    """The fast lane, as the turns of this process and the notices of the others see it."""
 
-    def __init__(self, fast_lane: FastLane, lanes: Lanes[Held], troubles: Troubles, clock: Clock) -> None:
+    def __init__(
+        self, fast_lane: FastLane, lanes: Lanes[Held], troubles: Troubles, notices: TurnNotices, clock: Clock
+    ) -> None:
         self._fast_lane = fast_lane
         self._lanes = lanes
         self._troubles = troubles
+        self._notices = notices
         self._clock = clock
+        self._told: dict[RouteAddress, float] = {}
+        self._followed: dict[RouteAddress, float] = {}
 
     def hold(self, address: RouteAddress) -> None:
-        self._lanes.hold(address.route)
-        self._troubles.hold(address)
+        now = self._clock.monotonic()
+        if (told := self._told.get(address)) is None:
+            self._hold_here(address)
+        if told is None or now - told > _REMIND_S:
+            self._told[address] = now
+            self._notices.tell(address, Notice.HOLD)
 
     def withdraw(self, address: RouteAddress, reason: str) -> None:
-        self._troubles.unhold(address)
-        self._fast_lane.withdraw(address, reason)
+        if self._told.pop(address, None) is not None:
+            self._notices.tell(address, Notice.WITHDRAW)
+            self._withdraw_here(address, reason)
 
     def release(self, address: RouteAddress) -> None:
-        self._fast_lane.release(address)
+        self._told.pop(address, None)
+        self._notices.tell(address, Notice.RELEASE)
+        self._release_here(address)
 
     async def slot(self) -> None:
         while not self._lanes.borrow_slot():
@@ -35,3 +54,35 @@ class FastLaneGate:
 
     def return_slot(self) -> None:
         self._lanes.return_slot()
+
+    def follow(self, address: RouteAddress, notice: Notice) -> None:
+        """Do as the process that serves the route says."""
+        match notice:
+            case Notice.HOLD:
+                self._followed[address] = self._clock.monotonic()
+                self._hold_here(address)
+            case Notice.WITHDRAW:
+                self._followed.pop(address, None)
+                self._withdraw_here(address, "behind")
+            case Notice.RELEASE:
+                self._followed.pop(address, None)
+                self._release_here(address)
+
+    def stop_following_the_silent(self) -> None:
+        """Hold no lane for a process that says nothing any more."""
+        late = self._clock.monotonic() - _FOLLOW_S
+        for address in [address for address, heard in self._followed.items() if heard < late]:
+            del self._followed[address]
+            self._withdraw_here(address, "behind")
+
+    def _hold_here(self, address: RouteAddress) -> None:
+        self._lanes.hold(address.route)
+        self._troubles.hold(address)
+
+    def _withdraw_here(self, address: RouteAddress, reason: str) -> None:
+        self._troubles.unhold(address)
+        self._fast_lane.withdraw(address, reason)
+
+    def _release_here(self, address: RouteAddress) -> None:
+        self._troubles.recovered(address)
+        self._fast_lane.release(address)

@@ -1,7 +1,8 @@
-"""Keeps the turns: reads the siding about once a second and serves every troubled route that nobody serves."""
+"""Keeps the turns: looks about once a second at the siding and at all turns, and does what the roster says."""
 
 import asyncio
-from collections import Counter
+from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 from pulse_bus.errors import BusError
@@ -9,24 +10,24 @@ from pulse_bus.siding import Siding
 from pulse_contracts import headers
 from pulse_contracts.subjects import RouteAddress, parse_route_address
 from pulse_contracts.tokens import InvalidToken
+from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
+from pulse_delivery.domain.roster import Plan, Roster, Serving
 from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.turn import Turn, TurnTools
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
-_READ_S: Final = 1.0
+_LOOK_S: Final = 1.0
 _MEASURED_ROUTES: Final = 20
-MOST_TURNS: Final = 256
-"""Turns at work at once; one that sits out a pause does not count."""
-MOST_CONSUMERS: Final = 1000
-"""Consumers on the siding at once, paused ones included: below what the stream allows."""
+_SWEPT_AT_ONCE: Final = 100
 
 
 class TurnKeeper:
-    """Owns the turns of this process, fairly: first the tenant with the fewest turns, then the longest queue."""
+    """Owns the turns of this process."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class TurnKeeper:
         troubles: Troubles,
         book: RouteBook,
         tools: TurnTools,
+        gate: FastLaneGate,
         *,
         metrics: DeliveryMetrics,
         clock: Clock,
@@ -42,10 +44,14 @@ class TurnKeeper:
         self._troubles = troubles
         self._book = book
         self._tools = tools
+        self._gate = gate
         self._metrics = metrics
         self._clock = clock
-        self._turns: dict[RouteAddress, asyncio.Task[None]] = {}
-        self._working: dict[RouteAddress, Turn] = {}
+        self._roster = Roster(siding.owner)
+        self._turns: dict[RouteAddress, Turn] = {}
+        self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
+        self._listed: Mapping[RouteAddress, TurnListing] = {}
+        self._to_sweep: deque[RouteAddress] = deque()
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -53,85 +59,111 @@ class TurnKeeper:
             async with asyncio.TaskGroup() as group:
                 while not self._tools.stopping.is_set():
                     await self._look(group)
-                    await self._clock.sleep(_READ_S)
+                    await self._clock.sleep(_LOOK_S)
                 await asyncio.Event().wait()
         finally:
             self._turns.clear()
+            self._tasks.clear()
 
     async def drain(self) -> None:
         """Start no turn any more and wait until those that run have finished what they have in flight."""
         self._tools.stopping.set()
-        if self._turns:
-            await asyncio.wait(set(self._turns.values()))
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()))
 
     async def look_first(self) -> None:
         """Know which routes are troubled before the first message is taken; waits until the siding can be read."""
-        while not await self._read():
-            await self._clock.sleep(_READ_S)
+        while True:
+            try:
+                await self._read()
+            except BusError as exc:
+                _log.warning("siding_unreadable", error=str(exc))
+                await self._clock.sleep(_LOOK_S)
+            else:
+                return
 
-    async def _read(self) -> bool:
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        self._gate.stop_following_the_silent()
         try:
-            subjects = await self._siding.waiting()
+            await self._read()
+            plan = await self._plan()
+            await self._carry_out(plan, group)
+            await self._sweep_the_unserved()
+            await self._measure_oldest()
         except BusError as exc:
             _log.warning("siding_unreadable", error=str(exc))
-            return False
+        self._metrics.turns_in_use.set(len(self._turns))
+
+    async def _read(self) -> None:
+        subjects = await self._siding.waiting()
         waiting = {address: count for subject, count in subjects.items() if (address := _address(subject))}
         self._troubles.replace(waiting)
         self._metrics.troubled_routes.set(len(waiting))
-        return True
 
-    async def _look(self, group: asyncio.TaskGroup) -> None:
-        if await self._read():
-            await self._measure_oldest()
-        waiting = self._troubles.all()
-        for address in self._next_turns(waiting):
-            task = group.create_task(self._serve(address), name=f"delivery.turn[{address.route}]")
-            self._turns[address] = task
-        self._metrics.turns_in_use.set(len(self._turns))
+    async def _plan(self) -> Plan:
+        # Before the listing is asked for: a turn that is being opened meanwhile need not be in it.
+        mine = {
+            address: Serving(paused_until=turn.paused_until) for address, turn in self._turns.items() if turn.is_open
+        }
+        listed = self._listed = await self._siding.turns()
+        waiting = {address: count for address, count in self._troubles.all().items() if not self._is_parked(address)}
+        opening = [address for address in self._turns if address not in mine]
+        return self._roster.plan(waiting, listed, mine, self._clock.now(), opening=opening)
+
+    async def _carry_out(self, plan: Plan, group: asyncio.TaskGroup) -> None:
+        for address in plan.leave:
+            if turn := self._turns.get(address):
+                turn.leave(close=False)
+        for address in plan.retire:
+            if (turn := self._turns.get(address)) and (rest := turn.rest()):
+                self._roster.remember(address, rest)
+                turn.leave(close=True)
+        for address in (*plan.open, *plan.adopt):
+            self._begin(address, group, adopt=address in plan.adopt)
+        for address in plan.clear:
+            await self._siding.close_turn(address)
+
+    def _begin(self, address: RouteAddress, group: asyncio.TaskGroup, *, adopt: bool) -> None:
+        turn = Turn(address, self._tools, rest=self._roster.recall(address), adopt=adopt)
+        self._turns[address] = turn
+        self._tasks[address] = group.create_task(self._serve(address, turn), name=f"delivery.turn[{address.route}]")
+
+    async def _serve(self, address: RouteAddress, turn: Turn) -> None:
+        try:
+            await turn.run()
+        except* BusError as group:
+            # The messages are safe in the siding; a look starts the turn again, after a while and half-open.
+            _log.warning("turn_interrupted", route_id=address.route, error=str(group.exceptions[0]))
+            if rest := turn.rest():
+                self._roster.remember(address, rest)
+        finally:
+            self._turns.pop(address, None)
+            self._tasks.pop(address, None)
+
+    def _is_parked(self, address: RouteAddress) -> bool:
+        destination = self._book.get(address.route)
+        return destination is not None and not destination.route.enabled and not destination.route.deleted
+
+    async def _sweep_the_unserved(self) -> None:
+        """Sweep some of the routes that nobody serves, in rotation; a turn sweeps its own route."""
+        if not self._to_sweep:
+            self._to_sweep.extend(address for address in self._troubles.all() if not self._is_parked(address))
+        for _ in range(min(_SWEPT_AT_ONCE, len(self._to_sweep))):
+            address = self._to_sweep.popleft()
+            if address not in self._turns and address not in self._listed:
+                await self._tools.sweep.sweep(address)
 
     async def _measure_oldest(self) -> None:
         """Show the age of the oldest message in the siding, among the routes with the most waiting."""
         waiting = self._troubles.all()
         longest = sorted(waiting, key=lambda address: -waiting[address])[:_MEASURED_ROUTES]
         oldest_s = 0.0
-        try:
-            for address in longest:
-                head = await self._siding.peek(address)
-                routed_at_ms = int(head.headers.get(headers.ROUTED_AT, 0)) if head else 0
-                if routed_at_ms:
-                    oldest_s = max(oldest_s, self._clock.now().timestamp() - routed_at_ms / 1000)
-        except (BusError, ValueError) as exc:
-            _log.warning("siding_unreadable", error=str(exc))
-            return
+        for address in longest:
+            head = await self._siding.peek(address)
+            routed_at = head.headers.get(headers.ROUTED_AT, "") if head else ""
+            if routed_at.isascii() and routed_at.isdecimal():
+                oldest_s = max(oldest_s, self._clock.now().timestamp() - int(routed_at) / 1000)
         self._metrics.oldest_undelivered_age_seconds.labels(cause="siding").set(oldest_s)
-
-    def _next_turns(self, waiting: dict[RouteAddress, int]) -> list[RouteAddress]:
-        working = sum(not turn.is_paused for turn in self._working.values())
-        room = min(MOST_TURNS - working, MOST_CONSUMERS - len(self._turns))
-        unserved = [address for address in waiting if address not in self._turns and not self._is_parked(address)]
-        turns_of = Counter(address.tenant for address in self._turns)
-        chosen: list[RouteAddress] = []
-        while unserved and len(chosen) < room:
-            following = min(unserved, key=lambda address: (turns_of[address.tenant], -waiting[address]))
-            unserved.remove(following)
-            turns_of[following.tenant] += 1
-            chosen.append(following)
-        return chosen
-
-    def _is_parked(self, address: RouteAddress) -> bool:
-        destination = self._book.get(address.route)
-        return destination is not None and not destination.route.enabled and not destination.route.deleted
-
-    async def _serve(self, address: RouteAddress) -> None:
-        self._working[address] = turn = Turn(address, self._tools)
-        try:
-            await turn.run()
-        except* BusError as group:
-            # The messages are safe in the siding; the next look starts the turn again.
-            _log.warning("turn_interrupted", route_id=address.route, error=str(group.exceptions[0]))
-        finally:
-            self._turns.pop(address, None)
-            self._working.pop(address, None)
 
 
 def _address(subject: str) -> RouteAddress | None:

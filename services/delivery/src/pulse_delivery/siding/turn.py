@@ -20,13 +20,16 @@ from pulse_bus.siding import Siding
 from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
 from pulse_contracts.envelope import InvalidEnvelope
 from pulse_contracts.subjects import RouteAddress
+from pulse_contracts.turns import TurnState
 from pulse_delivery.adapters.attempts import Attempts
-from pulse_delivery.adapters.parcels import parcel_of, read_parcel
+from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
 from pulse_delivery.adapters.settler import Settler
 from pulse_delivery.domain.decide import Attempt, decide, is_expired
 from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.roster import Rest
 from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.siding.sweep import Sweep, overdue, waits_since
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED
 from pulse_runtime.logging import get_logger
@@ -38,7 +41,8 @@ _NEARLY_EMPTY: Final = 32
 """So few waiting, new messages gather in the route's lane until the last of these are delivered."""
 _IDLE_CHECK_S: Final = 0.25
 _SWEEP_S: Final = 1.0
-_SWEEP_MOST: Final = 200
+_REMADE_WITHIN_S: Final = 2.0
+"""The jitter of turns whose consumers went all at once, with a restart of the server."""
 
 
 class Gate(Protocol):
@@ -68,6 +72,7 @@ class TurnTools:
     """What every turn of a process works with."""
 
     siding: Siding
+    sweep: Sweep
     book: RouteBook
     troubles: Troubles
     attempts: Attempts
@@ -81,32 +86,59 @@ class TurnTools:
     open_consumer: Callable[[RouteAddress], PullConsumer]
 
 
-class Turn:
-    """Serves one route. `run` returns when the siding holds nothing of it, or the route is parked."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leaving:
+    """The turn was told to end."""
 
-    def __init__(self, address: RouteAddress, tools: TurnTools) -> None:
+    close: bool
+
+
+class Turn:
+    """Serves one route. `run` returns when the siding holds nothing of it, when the route is parked, or when told."""
+
+    def __init__(self, address: RouteAddress, tools: TurnTools, *, rest: Rest | None, adopt: bool) -> None:
+        """*rest* is what is known of the route's breaker; *adopt* says that a process that is gone left its turn."""
         self._address = address
         self._tools = tools
+        self._adopt = adopt
         self._step = 0
         self._successes = 0
-        self._failures = 0
+        self._failures = rest.failures if rest else 0
         self._heads: dict[str, Parcel] = {}
         """Parcels that were tried and given back, as they are after it: the header on the server does not know."""
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._pause_until: datetime | None = None
+        self._pause_until = rest.until if rest else None
         self._holding = False
+        self._began = tools.clock.now()
+        self._healed_at: float | None = None
+        self._told: _Leaving | None = None
+        self.is_open = False
+        """Whether the route's consumer is there and ours."""
 
     @property
-    def is_paused(self) -> bool:
-        """Whether the turn only waits: it takes no place from a route that could be served."""
-        return self._pause_until is not None
+    def paused_until(self) -> datetime | None:
+        """When the pause ends, if the turn only waits: it takes no place from a route that could be served."""
+        return self._pause_until
+
+    def leave(self, *, close: bool) -> None:
+        """Have `run` return soon; with *close* the consumer goes too, without it is another's."""
+        self._told = _Leaving(close=close)
+
+    def rest(self) -> Rest | None:
+        """Return what the next turn of the route has to know, None once there is nothing more to wait for."""
+        if not self.is_open:
+            return None
+        soon = self._tools.clock.now() + timedelta(seconds=self._tools.random() * _REMADE_WITHIN_S)
+        return Rest(failures=self._failures, until=self._pause_until or soon)
 
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
-        await self._open()
-        if until := self._tools.troubles.take_rest(self._address):
-            self._pause_until = until
-            await self._tools.siding.pause(self._address, until)
+        if not await self._open():
+            return
+        self.is_open = True
+        self._pause_until = max(filter(None, (self._pause_until, self._asked())), default=None)
+        if self._pause_until:
+            await self._tools.siding.pause(self._address, self._pause_until)
         consumer = self._tools.open_consumer(self._address)
         _log.info(ROUTE_TROUBLED, route_id=self._address.route, tenant_id=self._address.tenant)
         try:
@@ -119,27 +151,32 @@ class Turn:
         finally:
             self._stop_holding(recovered=False)
 
-    async def _open(self) -> None:
+    async def _open(self) -> bool:
         siding = self._tools.siding
-        if await siding.open_turn(self._address, in_flight=1, state="probing"):
-            return
-        # Left over from a process that is gone. Whatever it had taken would be withheld for the rest of ack_wait.
-        info = await siding.turn_info(self._address)
-        if info and info["num_waiting"] == 0:
+        if self._adopt:
+            # Whatever the other process had taken would be withheld for the rest of ack_wait.
             await siding.close_turn(self._address)
-            await siding.open_turn(self._address, in_flight=1, state="probing")
+        return await siding.open_turn(self._address, self._state(1))
+
+    def _asked(self) -> datetime | None:
+        """Return the pause that the destination asked for on the fast lane."""
+        return self._tools.troubles.take_rest(self._address)
+
+    def _state(self, in_flight: int, error: str = "") -> TurnState:
+        phase = "growing" if self._step else "probing"
+        return TurnState(
+            phase=phase, in_flight=in_flight, failures=self._failures, error=error, since=self._began.isoformat()
+        )
 
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
-        while not self._tools.stopping.is_set():
+        while not self._is_leaving():
             if consumer.trouble:
                 await self._finish_in_flight()
                 # Held in memory, it does not outlive a restart of the server. The messages do: begin again.
                 raise BusUnavailable(consumer.trouble)
             if self._is_parked():
-                await self._give_back(consumer)
-                await self._finish_in_flight()
-                await self._tools.siding.close_turn(self._address)
-                return
+                self.leave(close=True)
+                break
             if self._pause_until:
                 await self._sit_out(consumer)
                 continue
@@ -152,6 +189,12 @@ class Turn:
             await self._wait_for_event(consumer)
         await self._give_back(consumer)
         await self._finish_in_flight()
+        if self._told and self._told.close:
+            await self._tools.siding.close_turn(self._address)
+            self.is_open = False
+
+    def _is_leaving(self) -> bool:
+        return self._tools.stopping.is_set() or self._told is not None
 
     def _is_parked(self) -> bool:
         destination = self._tools.book.get(self._address.route)
@@ -194,8 +237,8 @@ class Turn:
             await self._tools.settler.dead_letter(
                 message, parcel, destination.route, "route_deleted", "the route was deleted"
             )
-        elif is_expired(_waits_since(parcel, destination), destination.route.policy, self._tools.clock.now()):
-            await self._expire(message, parcel, destination)
+        elif is_expired(waits_since(parcel, destination), destination.route.policy, self._tools.clock.now()):
+            await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", overdue(destination))
         else:
             await self._attempt(message, parcel, destination)
 
@@ -210,7 +253,7 @@ class Turn:
         parcel = self._heads.pop(parcel.delivery_id, parcel).after(result.outcome)
         attempt = Attempt(
             answered=parcel.answered,
-            routed_at=_waits_since(parcel, destination),
+            routed_at=waits_since(parcel, destination),
             is_probe=True,
             answered_as_head=parcel.answered - came_with,
             failures=self._failures,
@@ -234,6 +277,8 @@ class Turn:
                 await self._fail(message, error, until)
 
     def _note_success(self, pending: int) -> None:
+        if self._healed_at is None:
+            self._healed_at = self._tools.clock.monotonic()
         self._failures = 0
         self._successes += 1
         self._tools.metrics.probes_total.labels(result="ok").inc()
@@ -245,9 +290,7 @@ class Turn:
         last = self._step == len(_GROWTH) - 1
         if not last and self._successes >= _GROWTH[self._step] and _GROWTH[self._step] < most:
             self._step, self._successes = self._step + 1, 0
-            await self._tools.siding.change_turn(
-                self._address, in_flight=min(_GROWTH[self._step], most), state="growing"
-            )
+            await self._tools.siding.change_turn(self._address, self._state(min(_GROWTH[self._step], most)))
 
     async def _fail(self, message: Incoming, error: str, until: datetime) -> None:
         """Have the server pause the route, then give the head back; several failures at once are one."""
@@ -255,7 +298,8 @@ class Turn:
         self._stop_holding(recovered=False)
         if self._pause_until is None:
             self._failures += 1
-            self._pause_until = until
+            self._pause_until, self._healed_at, self._step = until, None, 0
+            await self._tools.siding.change_turn(self._address, self._state(1, error))
             await self._tools.siding.pause(self._address, until)
             _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
         await message.nak()
@@ -264,69 +308,23 @@ class Turn:
         """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
         await self._finish_in_flight()
         await self._give_back(consumer)
-        if self._step:
-            self._step = 0
-            await self._tools.siding.change_turn(self._address, in_flight=1, state="probing")
         self._successes = 0
         revision = self._revision()
         while (
-            not self._tools.stopping.is_set()
+            not self._is_leaving()
             and self._pause_until
             and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0
         ):
-            if not await self._sweep() or self._revision() != revision:
+            if not await self._tools.sweep.sweep(self._address, self._heads) or self._revision() != revision:
                 break
             try:
                 async with asyncio.timeout(min(left, _SWEEP_S)):
                     await self._tools.book.changed()
             except TimeoutError:
                 continue
-        if not self._tools.stopping.is_set():
+        if not self._is_leaving():
             await self._tools.siding.pause(self._address, self._tools.clock.now())
-        self._pause_until = None
-
-    async def _sweep(self) -> bool:
-        """Dead-letter the messages at the head that have become too old; returns whether any message is left.
-
-        Nothing of the route is in flight now, so nobody else settles what is swept here.
-        """
-        destination = self._tools.book.get(self._address.route)
-        if destination is None:
-            return True
-        while True:
-            expired, is_empty = await self._expired_heads(destination)
-            async with asyncio.TaskGroup() as group:
-                for sequence, parcel in expired:
-                    group.create_task(self._bury(sequence, parcel, destination))
-            if len(expired) < _SWEEP_MOST:
-                return not is_empty
-
-    async def _expired_heads(self, destination: Destination) -> tuple[list[tuple[int, Parcel]], bool]:
-        """Return the messages at the head that are too old, and whether nothing is left behind them."""
-        expired: list[tuple[int, Parcel]] = []
-        sequence = 1
-        while len(expired) < _SWEEP_MOST:
-            head = await self._tools.siding.peek(self._address, sequence)
-            if head is None:
-                return expired, True
-            try:
-                parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
-            except InvalidEnvelope:
-                return expired, False
-            if not is_expired(_waits_since(parcel, destination), destination.route.policy, self._tools.clock.now()):
-                return expired, False
-            expired.append((head.stream_seq, self._heads.pop(parcel.delivery_id, parcel)))
-            sequence = head.stream_seq + 1
-        return expired, False
-
-    async def _bury(self, sequence: int, parcel: Parcel, destination: Destination) -> None:
-        error = f"not delivered within {destination.route.policy.max_age_s:g} s"
-        if await self._tools.settler.publish_dead_letter(parcel, destination.route, "max_age", error):
-            await self._tools.siding.remove(sequence)
-
-    async def _expire(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
-        error = f"not delivered within {destination.route.policy.max_age_s:g} s"
-        await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", error)
+            self._pause_until = None
 
     async def _is_done(self, consumer: PullConsumer) -> bool:
         """Close the turn if nothing of the route is left anywhere on this side."""
@@ -341,21 +339,34 @@ class Turn:
         if tools.troubles.is_shunting(self._address) or consumer.buffered:
             return False
         await tools.siding.close_turn(self._address)
+        self.is_open = False
         if tools.troubles.is_shunting(self._address):
             # One more came while the turn was being closed: whoever keeps turns opens another.
             return True
         self._stop_holding(recovered=True)
-        _log.info(ROUTE_RECOVERED, route_id=self._address.route, tenant_id=self._address.tenant)
+        self._report_recovery()
         return True
 
+    def _report_recovery(self) -> None:
+        """Say how long the route was troubled, and how long its backlog took once the destination had healed."""
+        clock = self._tools.clock
+        troubled_s = (clock.now() - self._began).total_seconds()
+        recovery_s = 0.0 if self._healed_at is None else clock.monotonic() - self._healed_at
+        self._tools.metrics.recovery_seconds.observe(recovery_s)
+        _log.info(
+            ROUTE_RECOVERED,
+            route_id=self._address.route,
+            tenant_id=self._address.tenant,
+            troubled_s=round(troubled_s, 3),
+            recovery_s=round(recovery_s, 3),
+        )
+
     def _hold(self) -> None:
-        if not self._holding:
-            self._holding = True
-            self._tools.gate.hold(self._address)
+        self._holding = True
+        self._tools.gate.hold(self._address)
 
     def _stop_holding(self, *, recovered: bool) -> None:
         if recovered:
-            self._tools.troubles.recovered(self._address)
             self._tools.gate.release(self._address)
         elif self._holding:
             self._tools.gate.withdraw(self._address, "behind")
@@ -369,8 +380,3 @@ class Turn:
     async def _give_back(consumer: PullConsumer) -> None:
         for message in consumer.take_now(consumer.buffered):
             await message.nak()
-
-
-def _waits_since(parcel: Parcel, destination: Destination) -> datetime:
-    """Return when the message began to wait for its destination: parked time does not count."""
-    return max(parcel.routed_at, destination.route.enabled_at)
