@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pulse_contracts.ids import RouteId, TenantId
+from pulse_contracts.subjects import RouteAddress
 
 FINAL_STATUSES: Final = frozenset(range(400, 500)) - {408, 421, 423, 425, 429}
 """Answers that a later attempt cannot change (RFC 9110 §15.5), less those that speak of now."""
@@ -56,6 +57,11 @@ class Route:
     """When it was last enabled: parked time does not count towards ``max_age_s``."""
     deleted: bool = False
     """A tombstone: the only thing that means a route is gone."""
+
+    @property
+    def address(self) -> RouteAddress:
+        """Where its messages are on the bus."""
+        return RouteAddress(kind=self.kind, tenant=self.tenant_id, route=self.route_id)
 
 
 def parse_policy(spec: Mapping[str, object]) -> RoutePolicy:

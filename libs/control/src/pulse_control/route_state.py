@@ -8,7 +8,6 @@ from pulse_bus.connection import Connection
 from pulse_bus.siding import Siding
 from pulse_contracts import headers
 from pulse_contracts.routes import Route
-from pulse_contracts.subjects import RouteAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class RouteState:
 async def route_state(bus: Connection, route: Route) -> RouteState:
     """Ask the server; raises `ApiError` or `BusUnavailable`."""
     siding = Siding(bus)
-    address = RouteAddress(kind=route.kind, tenant=route.tenant_id, route=route.route_id)
+    address = route.address
     waiting = await siding.waiting_of(address)
     head = await siding.peek(address) if waiting else None
     turn = await siding.turn_info(address)

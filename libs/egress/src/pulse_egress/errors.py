@@ -37,7 +37,8 @@ class Phase(StrEnum):
 class ConnectFailure(StrEnum):
     """Why no answer came over a connection."""
 
-    DNS = "dns"
+    DNS = "dns"  # no name server answered
+    UNKNOWN_NAME = "unknown name"  # a name server says that there is none
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
     TLS = "tls"

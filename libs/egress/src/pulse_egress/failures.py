@@ -33,6 +33,7 @@ _BY_ERRNO: Final = {
     errno.ENOMEM: ConnectFailure.LOCAL,
     errno.EADDRNOTAVAIL: ConnectFailure.LOCAL,
 }
+_NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 
 
 def translate(exc: ClientError | OSError, attempt: Attempt) -> EgressError:
@@ -42,7 +43,7 @@ def translate(exc: ClientError | OSError, attempt: Attempt) -> EgressError:
     if attempt.phase is Phase.BODY:
         return ProtocolViolation("the body broke off or is malformed")
     if isinstance(exc, ClientConnectorDNSError):
-        return ConnectFailed(ConnectFailure.DNS, _dns_detail(exc.os_error))
+        return _lookup_failed(exc.os_error)
     if isinstance(exc, ClientConnectionError | OSError):
         return _connect_failed(_cause(exc), attempt.phase)
     return ProtocolViolation("the answer is not valid http or its headers are too large")
@@ -65,8 +66,10 @@ def _connect_failed(cause: Exception, phase: Phase) -> ConnectFailed:
     return ConnectFailed(_BY_ERRNO.get(number, otherwise), errno.errorcode.get(number, ""))
 
 
-def _dns_detail(cause: OSError) -> str:
-    return (cause.strerror or "") if isinstance(cause, socket.gaierror) else ""
+def _lookup_failed(cause: OSError) -> ConnectFailed:
+    is_answered = isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME
+    detail = (cause.strerror or "") if isinstance(cause, socket.gaierror) else ""
+    return ConnectFailed(ConnectFailure.UNKNOWN_NAME if is_answered else ConnectFailure.DNS, detail)
 
 
 def _tls_detail(cause: ssl.SSLError) -> str:

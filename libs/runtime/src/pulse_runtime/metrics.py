@@ -144,6 +144,9 @@ class DeliveryMetrics(MetricSet):
         "Age of the oldest message that is owed to a destination, by why it waits; the main figure.",
         {"cause": OPEN},
     )
+    outage = GaugeSpec(
+        "pulse_delivery_outage", "1 while no destination of the kind can be reached from here, our own trouble.", _KIND
+    )
     attempt_records_lost_total = CounterSpec(
         "pulse_delivery_attempt_records_lost_total",
         "Attempts missing from the delivery log because ATTEMPT refused them.",

@@ -37,6 +37,7 @@ from pulse_delivery.domain.ports import Sender
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.kinds.context import MqttTarget, OpenSender, SenderContext
 from pulse_delivery.lanes.fast_lane import FastLane, Held
+from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.settings import DeliverySettings
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
@@ -97,10 +98,10 @@ async def start(lifecycle: Lifecycle) -> None:
 
     kinds = {name: kind for name, kind in installed_kinds().items() if kind.emits}
     senders = await _open_senders(frame, bus, settings)
-    consumers = [
-        PullConsumer(bus, DELIVERY.name, deliver_consumer(kind).name, clock=clock, capacity=limits.prefetch)
+    consumers = {
+        kind: PullConsumer(bus, DELIVERY.name, deliver_consumer(kind).name, clock=clock, capacity=limits.prefetch)
         for kind in senders
-    ]
+    }
     troubles, lanes = Troubles(), Lanes[Held](limits)
     settler = Settler(
         siding=siding,
@@ -111,7 +112,8 @@ async def start(lifecycle: Lifecycle) -> None:
         metrics=metrics,
         clock=clock,
     )
-    attempts = Attempts(senders, DeliveredMemory(), clock)
+    outage = Outage(clock, metrics)
+    attempts = Attempts(senders, DeliveredMemory(), clock, outage.note)
     fast_lane = FastLane(
         consumers,
         lanes=lanes,
@@ -120,6 +122,7 @@ async def start(lifecycle: Lifecycle) -> None:
         book=book,
         attempts=attempts,
         settler=settler,
+        outage=outage,
         metrics=metrics,
         clock=clock,
         lag_s=frame.watchdog.total_lag_s,
@@ -133,6 +136,7 @@ async def start(lifecycle: Lifecycle) -> None:
         book=book,
         troubles=troubles,
         attempts=attempts,
+        outage=outage,
         settler=settler,
         gate=gate,
         metrics=metrics,
@@ -151,7 +155,7 @@ async def start(lifecycle: Lifecycle) -> None:
     for kind, reaper in zip(senders, reapers, strict=True):
         await frame.run_until_stopped(f"reap[DELIVERY.{kind}]", reaper.run)
     health.register("consumers", lambda: next((r.trouble for r in reapers if r.trouble), None))
-    for consumer in consumers:
+    for consumer in consumers.values():
         await frame.run_until_stopped(f"pull[{consumer.name}]", consumer.run)
     await frame.run_until_stopped("lanes", fast_lane.run)
     await frame.run_until_stopped("notices", lambda: notices.run(gate.follow))

@@ -1,8 +1,9 @@
 """One attempt, from a parcel to a result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pulse_contracts.outcome import Delivered, Failed, Outcome
+from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.route_book import Destination
 from pulse_delivery.adapters.settler import Result
 from pulse_delivery.domain.memory import DeliveredMemory
@@ -18,10 +19,18 @@ _log = get_logger(__name__)
 class Attempts:
     """Makes attempts with the sender of each kind. Both the fast lane and the siding's turns come here."""
 
-    def __init__(self, senders: Mapping[str, Sender], memory: DeliveredMemory, clock: Clock) -> None:
+    def __init__(
+        self,
+        senders: Mapping[str, Sender],
+        memory: DeliveredMemory,
+        clock: Clock,
+        note: Callable[[RouteAddress, Outcome], None],
+    ) -> None:
+        """*note* is told every outcome: together they show whether the trouble is on this side."""
         self._senders = senders
         self._memory = memory
         self._clock = clock
+        self._note = note
 
     def was_delivered(self, parcel: Parcel) -> bool:
         """Whether this process has delivered the parcel already: a broker may forget an ack."""
@@ -32,6 +41,7 @@ class Attempts:
         began, started = self._clock.now(), self._clock.monotonic()
         outcome = await self._send(parcel, destination)
         failpoints.hit("delivery.after_post")
+        self._note(parcel.address, outcome)
         if isinstance(outcome, Delivered):
             self._memory.add(parcel.delivery_id)
         return Result(outcome=outcome, began=began, took_s=self._clock.monotonic() - started)

@@ -50,6 +50,7 @@ class Lanes(Generic[T]):
         self._borrowed = 0
         self._waiting = 0
         self._busy = 0
+        self._forgiven_until = float("-inf")
 
     @property
     def in_flight(self) -> int:
@@ -128,6 +129,16 @@ class Lanes(Generic[T]):
         stuck = [lane.route for lane in self._lanes.values() if lane.waiting and lane.is_stuck(now, self._limits)]
         return [(route, self.withdraw(route)) for route in stuck]
 
+    def stuck(self, now: float) -> list[RouteId]:
+        """Return the routes of the lanes that are stuck, waiting or not."""
+        return [lane.route for lane in self._lanes.values() if lane.started and lane.is_stuck(now, self._limits)]
+
+    def forgive(self, until: float) -> None:
+        """Find no lane stuck before *until*: everybody was out of reach, and now all are tried at once."""
+        self._forgiven_until = until
+        for lane in self._lanes.values():
+            lane.started = dict.fromkeys(lane.started, until)
+
     def slowest_waiting(self) -> list[T]:
         """Hand back what waits in the lane that takes longest: more is held than may be."""
         candidates = [lane for lane in self._lanes.values() if lane.waiting]
@@ -144,7 +155,7 @@ class Lanes(Generic[T]):
     def _start(self, lane: Lane[T], item: T, now: float) -> Start[T]:
         ticket = next(self._tickets)
         self._busy += not lane.started
-        lane.started[ticket] = now
+        lane.started[ticket] = max(now, self._forgiven_until)
         self._route_of[ticket] = lane.route
         return Start(ticket=ticket, item=item)
 

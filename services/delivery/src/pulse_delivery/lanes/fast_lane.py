@@ -1,7 +1,7 @@
 """The fast lane: takes messages off DELIVERY, gives each one attempt or moves it to the siding at once."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from random import random
 from typing import Any, Final
@@ -10,7 +10,7 @@ from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
 from pulse_contracts.disposition import DeadLetter, Settle, Shunt
 from pulse_contracts.envelope import InvalidEnvelope
-from pulse_contracts.outcome import Delivered
+from pulse_contracts.outcome import Delivered, Reach
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import parcel_of
@@ -21,6 +21,8 @@ from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.domain.uplink import reach_of
+from pulse_delivery.lanes.outage import Outage, Verdict
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
@@ -28,6 +30,10 @@ from pulse_runtime.metrics import DeliveryMetrics
 _log = get_logger(__name__)
 _TAKE: Final = 256
 _TICK_S: Final = 0.1
+_FORGIVEN_S: Final = 5.0
+"""So long after an outage no lane is stuck: the kernel repeats an unanswered SYN rarely, and the crowd is large."""
+_TRICKLE: Final = 8
+"""So many messages are taken a tick while no destination can be reached."""
 _UNREADABLE_PAUSE_S: Final = 60.0
 
 
@@ -45,7 +51,7 @@ class FastLane:
 
     def __init__(
         self,
-        consumers: Sequence[PullConsumer],
+        consumers: Mapping[str, PullConsumer],
         *,
         lanes: Lanes[Held],
         limits: LaneLimits,
@@ -53,6 +59,7 @@ class FastLane:
         book: RouteBook,
         attempts: Attempts,
         settler: Settler,
+        outage: Outage,
         metrics: DeliveryMetrics,
         clock: Clock,
         lag_s: Callable[[], float],
@@ -64,6 +71,8 @@ class FastLane:
         self._book = book
         self._attempts = attempts
         self._settler = settler
+        self._outage = outage
+        outage.on_end(lambda: lanes.forgive(self._now() + _FORGIVEN_S))
         self._metrics = metrics
         self._clock = clock
         self._lag_s = lag_s
@@ -76,8 +85,9 @@ class FastLane:
     async def run(self) -> None:
         """Deliver until cancelled. A failure of this code ends the process: the messages come again."""
         async with asyncio.TaskGroup() as self._tasks:
-            for consumer in self._consumers:
-                self._tasks.create_task(self._take_from(consumer), name=f"delivery.take[{consumer.name}]")
+            for kind, consumer in self._consumers.items():
+                self._tasks.create_task(self._take_from(kind, consumer), name=f"delivery.take[{consumer.name}]")
+            self._tasks.create_task(self._outage.run(), name="delivery.outage")
             while True:
                 self._tend()
                 await self._clock.sleep(_TICK_S)
@@ -90,7 +100,8 @@ class FastLane:
     async def drain(self) -> None:
         """Take nothing more, give back what waits, and wait until what is in flight is settled."""
         self._draining = True
-        for consumer in self._consumers:
+        self._outage.drain()
+        for consumer in self._consumers.values():
             consumer.set_capacity(0)
         for item in self._lanes.withdraw_all():
             self._spawn(item.message.nak(), item.message)
@@ -112,15 +123,20 @@ class FastLane:
         for item in self._lanes.withdraw(address.route):
             self._shunt(item, reason)
 
-    async def _take_from(self, consumer: PullConsumer) -> None:
+    async def _take_from(self, kind: str, consumer: PullConsumer) -> None:
         while True:
-            for message in await consumer.take(_TAKE):
-                self._unsettled += 1
-                self._unsettled_bytes += len(message.data)
+            is_trickling = self._outage.is_down(kind)
+            for message in await consumer.take(_TRICKLE if is_trickling else _TAKE):
+                self._count(message)
                 self._admit(message)
             self._limit_pulling()
             # A burst must not keep the loop from the attempts in flight.
-            await asyncio.sleep(0)
+            await self._clock.sleep(_TICK_S if is_trickling else 0)
+
+    def _count(self, message: Incoming) -> None:
+        """Take *message* as unsettled; a task of ours settles it."""
+        self._unsettled += 1
+        self._unsettled_bytes += len(message.data)
 
     def _admit(self, message: Incoming) -> None:
         try:
@@ -160,7 +176,18 @@ class FastLane:
             case Waiting():
                 pass
             case Refused(reason=reason):
-                self._shunt(item, reason)
+                self._refuse(item, reason)
+
+    def _refuse(self, item: Held, reason: str) -> None:
+        """Move what has no room to the siding, unless its destination is out of reach for a reason of ours."""
+        if self._outage.is_down(item.parcel.address.kind):
+            self._spawn(self._sit_out(item), None)
+        else:
+            self._shunt(item, reason)
+
+    async def _sit_out(self, item: Held) -> None:
+        await self._outage.until_over(item.parcel.address.kind)
+        self._place(item)
 
     async def _look_up(self, message: Incoming, parcel: Parcel) -> None:
         """Wait for a route that the router saw first; one that stays unknown waits in the siding, never dies."""
@@ -175,15 +202,27 @@ class FastLane:
             self._spawn(self._attempt(start), start.item.message)
 
     async def _attempt(self, start: Start[Held]) -> None:
-        item = start.item
+        item, address = start.item, start.item.parcel.address
         took_s: float | None = None
         try:
             result = await self._attempts.make(item.parcel, item.destination)
             took_s = result.took_s if isinstance(result.outcome, Delivered) else None
+            if is_suspect := reach_of(result.outcome) is Reach.NOWHERE:
+                # What waits behind it would only meet the same.
+                self._lanes.hold(address.route)
         finally:
             in_flight = item.destination.route.policy.in_flight
             self._start(self._lanes.finish(start.ticket, self._now(), took_s=took_s, in_flight=in_flight))
+        while (verdict := await self._outage.verdict(address, result.outcome)) is Verdict.PROBE:
+            result = await self._attempts.make(item.parcel, item.destination)
+        if verdict is Verdict.OVER:
+            self._count(item.message)
+            self.release(address)
+            self._place(item)
+            return
         await self._settle(item, result)
+        if is_suspect:
+            self.release(address)
 
     async def _settle(self, item: Held, result: Result) -> None:
         route = item.destination.route
@@ -235,24 +274,30 @@ class FastLane:
 
     def _tend(self) -> None:
         """Every tick: shunt what waits in stuck lanes, keep under the bounds, show the figures."""
+        for route in self._lanes.stuck(self._now()):
+            if destination := self._book.get(route):
+                self._outage.suspect(destination.route.address)
         for _, items in self._lanes.stuck_waiting(self._now()):
             for item in items:
-                self._shunt(item, "lane_stuck")
+                self._refuse(item, "lane_stuck")
         if self._unsettled_bytes > self._limits.held_bytes or self._unsettled > self._limits.held_messages:
             for item in self._lanes.slowest_waiting():
                 self._shunt(item, "held_limit")
         self._limit_pulling()
         self._metrics.lanes_busy.set(self._lanes.busy)
         self._metrics.slots_in_use.set(self._lanes.in_flight)
-        self._metrics.held_messages.set(self._unsettled + sum(consumer.buffered for consumer in self._consumers))
+        self._metrics.held_messages.set(
+            self._unsettled + sum(consumer.buffered for consumer in self._consumers.values())
+        )
         self._metrics.held_bytes.set(self._unsettled_bytes)
 
     def _limit_pulling(self) -> None:
         room = max(0, self._limits.held_messages - self._unsettled) // max(1, len(self._consumers))
         if self._draining or self._unsettled_bytes > self._limits.held_bytes:
             room = 0
-        for consumer in self._consumers:
-            consumer.set_capacity(min(self._limits.prefetch, room))
+        for kind, consumer in self._consumers.items():
+            prefetch = _TRICKLE if self._outage.is_down(kind) else self._limits.prefetch
+            consumer.set_capacity(min(prefetch, room))
 
     def _now(self) -> float:
         """Monotonic time net of the process's own lag: a frozen process does not find its routes stuck."""

@@ -29,6 +29,7 @@ from pulse_delivery.domain.decide import Attempt, decide, is_expired
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.roster import Rest
 from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.siding.sweep import Sweep, overdue, waits_since
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED
@@ -76,6 +77,7 @@ class TurnTools:
     book: RouteBook
     troubles: Troubles
     attempts: Attempts
+    outage: Outage
     settler: Settler
     gate: Gate
     metrics: DeliveryMetrics
@@ -310,8 +312,11 @@ class Turn:
         await self._give_back(consumer)
         self._successes = 0
         revision = self._revision()
+        began = self._tools.clock.monotonic()
         while (
             not self._is_leaving()
+            # With the end of an outage on this side everybody may be reached again, and nobody's failures count.
+            and not self._tools.outage.ended_since(self._address.kind, began)
             and self._pause_until
             and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0
         ):

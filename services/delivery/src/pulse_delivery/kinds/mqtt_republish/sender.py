@@ -7,7 +7,7 @@ from typing import Final
 
 import aiomqtt
 
-from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
+from pulse_contracts.outcome import Delivered, Failed, Outcome, Reach, Rejected
 from pulse_contracts.routes import Route
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.ports import Sender
@@ -37,7 +37,7 @@ class MqttRepublisher:
             return Rejected(reason="config_invalid", error=f"topic: {exc}")
         client = self._client
         if client is None:
-            return Failed(error="not connected to the MQTT broker", answered=False)
+            return Failed(error="not connected to the MQTT broker", answered=False, reach=Reach.NOWHERE)
         try:
             await client.publish(topic, envelope.payload, qos=1, timeout=route.policy.deadline_s)
         except (aiomqtt.MqttError, ValueError) as exc:

@@ -6,14 +6,22 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, cast
 
-from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
+from pulse_contracts.outcome import Delivered, Failed, Outcome, Reach, Rejected
 from pulse_contracts.routes import Route
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.ports import Sender
 from pulse_delivery.kinds.context import SenderContext
 from pulse_delivery.kinds.webhook.signing import signature_256, signature_headers
 from pulse_egress.engine import HttpAnswer, HttpEngine
-from pulse_egress.errors import AddressRefused, EgressError, HeaderRefused
+from pulse_egress.errors import (
+    AddressRefused,
+    ConnectFailed,
+    ConnectFailure,
+    EgressError,
+    EgressTimeout,
+    HeaderRefused,
+    Phase,
+)
 from pulse_egress.guard import check_url
 from pulse_egress.policy import AddressPolicy
 from pulse_runtime.clock import Clock
@@ -43,7 +51,7 @@ class WebhookSender:
         except HeaderRefused as exc:
             return Rejected(reason="config_invalid", error=str(exc))
         except EgressError as exc:
-            return Failed(error=str(exc), answered=False)
+            return Failed(error=str(exc), answered=False, reach=_reach(exc))
         return self._judge(answer, route)
 
     def _headers(self, parcel: Parcel, route: Route, secrets: Mapping[str, object], body: bytes) -> dict[str, str]:
@@ -73,7 +81,19 @@ class WebhookSender:
         if status in route.policy.final_statuses:
             return Rejected(reason=f"status_{status}", error=f"answered {status}", status=status)
         pause = retry_after_s(answer.retry_after, self._clock.now())
-        return Failed(error=f"answered {status}", answered=True, status=status, retry_after_s=pause)
+        return Failed(
+            error=f"answered {status}", answered=True, status=status, retry_after_s=pause, reach=Reach.DESTINATION
+        )
+
+
+def _reach(error: EgressError) -> Reach:
+    match error:
+        case EgressTimeout(phase=Phase.DNS | Phase.CONNECT):
+            return Reach.NOWHERE
+        case ConnectFailed(reason=ConnectFailure.DNS | ConnectFailure.UNREACHABLE | ConnectFailure.LOCAL):
+            return Reach.NOWHERE
+        case _:
+            return Reach.DESTINATION
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

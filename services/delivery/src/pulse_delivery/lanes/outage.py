@@ -1,0 +1,133 @@
+"""An outage on this side: what cannot leave stays in hand till it is known whose trouble that is, and till it ends.
+
+Such messages are held with in-progress signals, so they count towards what this process may hold: pulling slows to a
+trickle at once and stops at the bound. The trickle finds out whether a route that nobody tried can be reached.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+from pulse_contracts.outcome import Outcome, Reach
+from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.domain.uplink import Uplink, reach_of
+from pulse_runtime.clock import Clock
+from pulse_runtime.events import OUTAGE_BEGAN, OUTAGE_ENDED
+from pulse_runtime.logging import get_logger
+from pulse_runtime.metrics import DeliveryMetrics
+
+_log = get_logger(__name__)
+_SUSPENSE_S: Final = 2.0
+"""So long a message waits for the verdict, which falls when many fail at once: at the cost of its own route only."""
+_LOOK_S: Final = 0.1
+_PROBE_S: Final = 1.0
+
+
+class Verdict(Enum):
+    THEIRS = auto()
+    """The destination's own trouble, or none at all: what follows follows from the outcome."""
+    PROBE = auto()
+    """Try this message again: somebody has to find out whether the outage is over."""
+    OVER = auto()
+    """The outage is over: offer the message to its lane again."""
+
+
+class Outage:
+    """The outages of all kinds, as one process sees them."""
+
+    def __init__(self, clock: Clock, metrics: DeliveryMetrics) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._uplinks: defaultdict[str, Uplink] = defaultdict(Uplink)
+        self._down_since: dict[str, float] = {}
+        self._waiting: defaultdict[str, deque[asyncio.Future[Verdict]]] = defaultdict(deque)
+        self._ended_at: dict[str, float] = {}
+        self._on_end: list[Callable[[], None]] = []
+        self._draining = False
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call *callback* whenever an outage ends, before anything that was held goes on."""
+        self._on_end.append(callback)
+
+    def is_down(self, kind: str) -> bool:
+        """Whether no destination of the kind can be reached from here."""
+        return kind in self._down_since
+
+    def ended_since(self, kind: str, moment: float) -> bool:
+        """Whether an outage of the kind has ended after *moment*, in monotonic seconds."""
+        return self._ended_at.get(kind, float("-inf")) > moment
+
+    def note(self, address: RouteAddress, outcome: Outcome) -> None:
+        """Take an outcome into account, of the fast lane or of a turn."""
+        self._uplinks[address.kind].note(address, outcome, self._clock.monotonic())
+        self._follow(address.kind)
+
+    def suspect(self, address: RouteAddress) -> None:
+        """Count a route that has not answered for suspiciously long as cut off."""
+        self._uplinks[address.kind].suspect(address, self._clock.monotonic())
+        self._follow(address.kind)
+
+    async def verdict(self, address: RouteAddress, outcome: Outcome) -> Verdict:
+        """Say what becomes of a message whose attempt came to *outcome*; waits as long as an outage lasts."""
+        if reach_of(outcome) is not Reach.NOWHERE:
+            return Verdict.THEIRS
+        began = self._clock.monotonic()
+        while not self.is_down(address.kind):
+            if self._draining or self.ended_since(address.kind, began):
+                return Verdict.OVER
+            if self._clock.monotonic() - began >= _SUSPENSE_S:
+                return Verdict.THEIRS
+            await self._clock.sleep(_LOOK_S)
+        return await self.until_over(address.kind)
+
+    async def until_over(self, kind: str) -> Verdict:
+        """Wait until the outage is over, or until the message is picked to find out."""
+        if self._draining or not self.is_down(kind):
+            return Verdict.OVER
+        told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._waiting[kind].append(told)
+        return await told
+
+    async def run(self) -> None:
+        """Pick a waiting message about once a second, of each kind that is down, until cancelled."""
+        while True:
+            for kind in list(self._down_since):
+                self._pick(kind)
+            await self._clock.sleep(_PROBE_S)
+
+    def drain(self) -> None:
+        """Hand everything back: the process stops."""
+        self._draining = True
+        for kind in list(self._waiting):
+            self._let_go(kind)
+
+    def _let_go(self, kind: str) -> int:
+        waiting, self._waiting[kind] = self._waiting[kind], deque()
+        for told in waiting:
+            if not told.done():
+                told.set_result(Verdict.OVER)
+        return len(waiting)
+
+    def _pick(self, kind: str) -> None:
+        waiting = self._waiting[kind]
+        while waiting:
+            if not (told := waiting.popleft()).done():
+                told.set_result(Verdict.PROBE)
+                return
+
+    def _follow(self, kind: str) -> None:
+        """Begin or end an outage as the uplink says."""
+        is_down = self._uplinks[kind].is_down
+        if is_down and kind not in self._down_since:
+            self._down_since[kind] = self._clock.monotonic()
+            _log.error(OUTAGE_BEGAN, kind=kind)
+        elif not is_down and kind in self._down_since:
+            now = self._clock.monotonic()
+            self._ended_at[kind] = now
+            lasted_s = now - self._down_since.pop(kind)
+            for callback in self._on_end:
+                callback()
+            _log.warning(OUTAGE_ENDED, kind=kind, lasted_s=round(lasted_s, 3), held=self._let_go(kind))
+        self._metrics.outage.labels(kind=kind).set(is_down)
