@@ -12,8 +12,8 @@ from support.receiver import Receiver, hangs
 from support.tenant import Device, Tenant
 from support.waiting import eventually
 
-_PAIRS = 3
-_SECONDS = 5.0
+_PAIRS = 5
+_SECONDS = 3.0
 _DEVICES = 10
 _INTERVAL_S = 0.1
 _HUNDREDTH = 99

@@ -21,6 +21,7 @@ MAY_PUBLISH = {
         "$JS.API.CONSUMER.INFO.DELIVERY.deliver-webhook",
         "$JS.API.CONSUMER.NAMES.DELIVERY",
         "$JS.API.STREAM.INFO.SIDING",
+        "$JS.API.DIRECT.GET.TELEMETRY",
     ),
     "router": (
         "delivery.webhook.acme.r1",
@@ -38,6 +39,8 @@ MAY_PUBLISH = {
         "$JS.API.CONSUMER.CREATE.SIDING.turn-acme-r1.siding.webhook.acme.r1",
         "$JS.API.CONSUMER.DELETE.SIDING.turn-acme-r1",
         "$JS.API.CONSUMER.PAUSE.SIDING.turn-acme-r1",
+        "$JS.API.CONSUMER.LIST.SIDING",
+        "turn.webhook.acme.r1",
         "$JS.API.STREAM.MSG.DELETE.SIDING",
         "$JS.API.DIRECT.GET.SIDING",
         "$JS.API.STREAM.PURGE.DELIVERY",
@@ -83,7 +86,7 @@ MAY_NOT_PUBLISH = {
         "$JS.ACK.TELEMETRY.router.1.1.1.1.0",
         "$JS.API.CONSUMER.MSG.NEXT.DELIVERY.deliver-webhook",
         "$JS.API.STREAM.PURGE.DELIVERY",
-        "$JS.API.DIRECT.GET.TELEMETRY",
+        "$JS.API.DIRECT.GET.DELIVERY",
         "_INBOX_delivery.x",
     ),
     "router": (

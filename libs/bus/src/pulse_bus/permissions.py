@@ -35,6 +35,8 @@ SERVICES: Final[dict[str, Permissions]] = {
             # the reaper of TELEMETRY
             "$JS.API.CONSUMER.INFO.TELEMETRY.router",
             "$JS.API.STREAM.PURGE.TELEMETRY",
+            # the age of the oldest message
+            "$JS.API.DIRECT.GET.TELEMETRY",
             # delivery_queue_depth
             "$JS.API.CONSUMER.INFO.DELIVERY.*",
             "$JS.API.CONSUMER.NAMES.DELIVERY",
@@ -43,7 +45,7 @@ SERVICES: Final[dict[str, Permissions]] = {
         subscribe=("_INBOX_ingest.>",),
     ),
     "router": Permissions(
-        publish=("delivery.>", *_pulls("TELEMETRY", "router")),
+        publish=("delivery.>", *_pulls("TELEMETRY", "router"), "$JS.API.DIRECT.GET.TELEMETRY"),
         subscribe=("_INBOX_router.>",),
     ),
     "delivery": Permissions(
@@ -66,6 +68,9 @@ SERVICES: Final[dict[str, Permissions]] = {
             "$JS.API.DIRECT.GET.SIDING",
             # the reaper of DELIVERY
             "$JS.API.STREAM.PURGE.DELIVERY",
+            # the age of the oldest message
+            "$JS.API.DIRECT.GET.DELIVERY",
+            "$JS.API.DIRECT.GET.DEADLETTER",
             # destinations of kind nats
             "export.>",
         ),

@@ -86,6 +86,9 @@ class IngestMetrics(MetricSet):
         "pulse_ingest_store_duplicates_total", "Messages the writer found in PostgreSQL already."
     )
     store_seconds = HistogramSpec("pulse_ingest_store_seconds", "One batch into PostgreSQL, COMMIT included.")
+    oldest_unstored_age_seconds = GaugeSpec(
+        "pulse_ingest_oldest_unstored_age_seconds", "Age of the oldest accepted message that is not in PostgreSQL yet."
+    )
     delivery_queue_depth = GaugeSpec(
         "pulse_ingest_delivery_queue_depth",
         "Messages of DELIVERY and SIDING not yet delivered; the predecessor's name.",
@@ -103,6 +106,9 @@ class RouterMetrics(MetricSet):
         "pulse_router_match_errors_total", "Routes that could not judge a message; the others went on."
     )
     route_seconds = HistogramSpec("pulse_router_route_seconds", "One batch from pulling to its acknowledgement.")
+    oldest_unrouted_age_seconds = GaugeSpec(
+        "pulse_router_oldest_unrouted_age_seconds", "Age of the oldest message that no route has judged yet."
+    )
     routes = GaugeSpec("pulse_router_routes", "Routes in the table that can match.")
     routes_invalid = GaugeSpec("pulse_router_routes_invalid", "Routes left out because they do not compile.")
     table_age_seconds = GaugeSpec("pulse_router_table_age_seconds", "Since the table last agreed with the database.")
@@ -142,7 +148,7 @@ class DeliveryMetrics(MetricSet):
     oldest_undelivered_age_seconds = GaugeSpec(
         "pulse_delivery_oldest_undelivered_age_seconds",
         "Age of the oldest message that is owed to a destination, by why it waits; the main figure.",
-        {"cause": OPEN},
+        {"cause": ("fast_lane", "siding", "parked", "dead_letter")},
     )
     outage = GaugeSpec(
         "pulse_delivery_outage", "1 while no destination of the kind can be reached from here, our own trouble.", _KIND

@@ -6,11 +6,13 @@ committed, then the writers end. Whatever is left stays in the streams.
 
 import asyncio
 import secrets
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import entry_points
 from random import random
 from typing import cast
 
+from pulse_bus.ages import OldestAges
 from pulse_bus.connection import BusAddress, Connection, connect
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.notices import TurnNotices
@@ -46,6 +48,7 @@ from pulse_delivery.siding.turn import TurnTools
 from pulse_delivery.writers.dead_letters import dead_letter_writer
 from pulse_delivery.writers.delivery_log import delivery_log_writer
 from pulse_egress.policy import AddressPolicy
+from pulse_runtime.clock import Clock
 from pulse_runtime.events import DELIVERY_WORKERS_STOPPED
 from pulse_runtime.frame import Frame
 from pulse_runtime.lifecycle import Lifecycle
@@ -151,10 +154,8 @@ async def start(lifecycle: Lifecycle) -> None:
 
     await book.feed.loaded.wait()
     await keeper.look_first()
-    reapers = [Reaper(bus, (deliver_consumer(kind),), clock=clock) for kind in senders]
-    for kind, reaper in zip(senders, reapers, strict=True):
-        await frame.run_until_stopped(f"reap[DELIVERY.{kind}]", reaper.run)
-    health.register("consumers", lambda: next((r.trouble for r in reapers if r.trouble), None))
+    await _start_reapers(frame, bus, senders)
+    await frame.run_until_stopped("ages", _ages(bus, senders, metrics, clock).run)
     for consumer in consumers.values():
         await frame.run_until_stopped(f"pull[{consumer.name}]", consumer.run)
     await frame.run_until_stopped("lanes", fast_lane.run)
@@ -169,6 +170,22 @@ async def start(lifecycle: Lifecycle) -> None:
 
     lifecycle.on_stop("drain", drain, settings.drain_s + 2)
     frame.started()
+
+
+async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str]) -> None:
+    reapers = {kind: Reaper(bus, (deliver_consumer(kind),), clock=frame.clock) for kind in kinds}
+    for kind, reaper in reapers.items():
+        await frame.run_until_stopped(f"reap[DELIVERY.{kind}]", reaper.run)
+    frame.health.register("consumers", lambda: next((r.trouble for r in reapers.values() if r.trouble), None))
+
+
+def _ages(bus: Connection, kinds: Iterable[str], metrics: DeliveryMetrics, clock: Clock) -> OldestAges:
+    return OldestAges(
+        bus,
+        {"fast_lane": [deliver_consumer(kind) for kind in kinds], "dead_letter": (DEAD_LETTER_WRITER,)},
+        lambda cause, age_s: metrics.oldest_undelivered_age_seconds.labels(cause=cause).set(age_s),
+        clock=clock,
+    )
 
 
 async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics) -> None:

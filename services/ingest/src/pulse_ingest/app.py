@@ -3,6 +3,7 @@
 Stopping runs backwards: first the edges close, then what they handed over is committed, then the writers end.
 """
 
+from pulse_bus.ages import OldestAges
 from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.publisher import Publisher
@@ -56,6 +57,9 @@ async def start(lifecycle: Lifecycle) -> None:
     quarantine = Publisher(bus, QUARANTINE.name, clock=clock, metrics=bus_metrics)
     reaper = Reaper(bus, (STORE, ROUTER), clock=clock)
     depth = QueueDepth(bus, metrics, clock)
+    ages = OldestAges(
+        bus, {"store": (STORE,)}, lambda _, age_s: metrics.oldest_unstored_age_seconds.set(age_s), clock=clock
+    )
     registry = Registry()
     feed = credential_feed(dsn, registry, clock)
     intake = Intake(JetStreamTelemetryLog(telemetry), JetStreamQuarantineLog(quarantine, metrics), clock)
@@ -71,6 +75,7 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("write[quarantine]", quarantine_writer(records, pool, clock).run)
     await frame.run_until_stopped("reap[TELEMETRY]", reaper.run)
     await frame.run_until_stopped("queue_depth", depth.run)
+    await frame.run_until_stopped("ages", ages.run)
     await frame.run_until_stopped(
         "housekeeping", lambda: keep_house(pool, message_id_retention_days=retention, clock=clock)
     )

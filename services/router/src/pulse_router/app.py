@@ -1,5 +1,6 @@
 """The router, put together: what it is made of, and the order in which it starts and stops."""
 
+from pulse_bus.ages import OldestAges
 from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.publisher import Publisher
@@ -40,6 +41,10 @@ async def start(lifecycle: Lifecycle) -> None:
     health.register("consumers", lambda: consumer.trouble)
     health.register("delivery", lambda: routing.trouble)
 
+    ages = OldestAges(
+        bus, {"route": (ROUTER,)}, lambda _, age_s: metrics.oldest_unrouted_age_seconds.set(age_s), clock=clock
+    )
+    await frame.run_until_stopped("ages", ages.run)
     await frame.run_until_stopped("routes", routes.feed.run)
     await frame.run_until_stopped("commit[DELIVERY]", publisher.run)
     # Without the routes every message would count as unmatched: rather wait, TELEMETRY keeps them.

@@ -1,6 +1,7 @@
 """Keeps the turns: looks about once a second at the siding and at all turns, and does what the roster says."""
 
 import asyncio
+import heapq
 from collections import deque
 from collections.abc import Mapping
 from typing import Final
@@ -154,16 +155,21 @@ class TurnKeeper:
                 await self._tools.sweep.sweep(address)
 
     async def _measure_oldest(self) -> None:
-        """Show the age of the oldest message in the siding, among the routes with the most waiting."""
+        """Show the ages of the oldest messages in the siding, among the routes with the most waiting."""
         waiting = self._troubles.all()
-        longest = sorted(waiting, key=lambda address: -waiting[address])[:_MEASURED_ROUTES]
-        oldest_s = 0.0
-        for address in longest:
-            head = await self._siding.peek(address)
-            routed_at = head.headers.get(headers.ROUTED_AT, "") if head else ""
-            if routed_at.isascii() and routed_at.isdecimal():
-                oldest_s = max(oldest_s, self._clock.now().timestamp() - int(routed_at) / 1000)
-        self._metrics.oldest_undelivered_age_seconds.labels(cause="siding").set(oldest_s)
+        parked = {address: self._is_parked(address) for address in waiting}
+        for cause, is_parked in (("siding", False), ("parked", True)):
+            of_cause = [address for address in waiting if parked[address] is is_parked]
+            longest = heapq.nlargest(_MEASURED_ROUTES, of_cause, key=waiting.__getitem__)
+            ages_s = [await self._age_s(address) for address in longest]
+            self._metrics.oldest_undelivered_age_seconds.labels(cause=cause).set(max(ages_s, default=0.0))
+
+    async def _age_s(self, address: RouteAddress) -> float:
+        head = await self._siding.peek(address)
+        routed_at = head.headers.get(headers.ROUTED_AT, "") if head else ""
+        if not (routed_at.isascii() and routed_at.isdecimal()):
+            return 0.0
+        return max(0.0, self._clock.now().timestamp() - int(routed_at) / 1000)
 
 
 def _address(subject: str) -> RouteAddress | None:

@@ -1,0 +1,83 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pulse_bus.ages import OldestAges
+from pulse_bus.connection import Connection
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.errors import BusError
+from pulse_bus.outgoing import Outgoing
+from pulse_bus.publisher import Publisher
+from pulse_contracts.topology import STORE, ConsumerSpec
+from pulse_testkit.clock import ManualClock
+from pulse_testkit.nats import Bus
+
+Publish = Callable[..., Awaitable[Publisher]]
+Pull = Callable[..., Awaitable[tuple[PullConsumer, asyncio.Task[None]]]]
+Info = Callable[[str, str], Awaitable[dict[str, Any]]]
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+async def ingest(bus: Bus, publisher: Publish) -> Connection:
+    """A connection to a stream of three messages."""
+    connection = await bus.connect("ingest")
+    committer = await publisher(connection, "TELEMETRY")
+    for number in range(3):
+        await committer.publish(Outgoing(subject="telemetry.acme.d.t", data=b"{}", message_id=f"m-{number}"))
+    return connection
+
+
+def ages_of(connection: Connection, now: datetime) -> OldestAges:
+    return OldestAges(connection, {"store": [STORE]}, lambda _cause, _age: None, clock=ManualClock(now))
+
+
+async def test_nothing_owed_has_no_age(bus: Bus) -> None:
+    assert await ages_of(await bus.connect("ingest"), datetime.now(UTC)).age_s(STORE) == 0.0
+
+
+async def test_the_age_is_that_of_the_oldest_message_nobody_acknowledged(
+    ingest: Connection, consumer: Pull, consumer_info: Info
+) -> None:
+    later = ages_of(ingest, datetime.now(UTC) + timedelta(hours=1))
+    assert await later.age_s(STORE) == pytest.approx(HOUR_S, abs=10)
+
+    pull, _ = await consumer(ingest, "TELEMETRY", STORE.name)
+    taken = await pull.take(3)
+    while len(taken) < 3:
+        taken += await pull.take(3 - len(taken))
+    for message in taken[1:]:
+        await message.ack()
+    assert await later.age_s(STORE) == pytest.approx(HOUR_S, abs=10)
+
+    await taken[0].ack()
+    async with asyncio.timeout(5):
+        while (await consumer_info("TELEMETRY", STORE.name))["num_ack_pending"]:
+            pass
+    assert await later.age_s(STORE) == 0.0
+
+
+async def test_the_oldest_of_the_consumers_of_a_cause_is_shown(ingest: Connection) -> None:
+    shown: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
+    clock = ManualClock(datetime.now(UTC) + timedelta(hours=1))
+    ages = OldestAges(
+        ingest, {"store": [STORE], "nothing": []}, lambda cause, age: shown.put_nowait((cause, age)), clock=clock
+    )
+    task = asyncio.create_task(ages.run())
+    try:
+        async with asyncio.timeout(5):
+            assert await shown.get() == ("store", pytest.approx(HOUR_S, abs=10))
+            assert await shown.get() == ("nothing", 0.0)
+    finally:
+        task.cancel()
+
+
+async def test_a_consumer_that_is_missing_has_no_known_age(ingest: Connection) -> None:
+    missing = ConsumerSpec(
+        stream="TELEMETRY", name="router2", filter_subject="telemetry.>", service="x", max_ack_pending=1
+    )
+    with pytest.raises(BusError):
+        await ages_of(ingest, datetime.now(UTC)).age_s(missing)
