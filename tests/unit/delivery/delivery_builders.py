@@ -40,6 +40,7 @@ def parcel(*, attempts: int = 0, answered: int = 0, traceparent: str | None = No
         attempts=attempts,
         answered=answered,
         envelope=envelope(traceparent=traceparent),
+        traceparent=traceparent,
     )
 
 

@@ -20,12 +20,14 @@ from ingest_builders import (
 from prometheus_client import CollectorRegistry
 
 from pulse_contracts.ids import supplied_message_id
+from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.domain.admission import MAX_PAYLOAD_BYTES
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.domain.strict_json import JsonRefused
 from pulse_ingest.http.batch import MAX_BATCH_BYTES, MAX_ITEMS, split_items
 from pulse_ingest.http.server import build_application
 from pulse_runtime.metrics import IngestMetrics
+from pulse_runtime.spans import OFF
 from pulse_testkit.clock import ManualClock
 
 SINGLE = "/ingest/v1/tenant/acme/device/sensor-1/weather"
@@ -58,7 +60,10 @@ def _api(manual_clock: ManualClock) -> Api:
     # Only tokens that the registry knows are sent here: looking others up in the database is tested with a database.
     authenticator = RegistryOnly()
     application = build_application(
-        Intake(log, quarantine, manual_clock), authenticator, IngestMetrics(CollectorRegistry())
+        Intake(log, quarantine, manual_clock),
+        authenticator,
+        IngestMetrics(CollectorRegistry()),
+        Arrivals(OFF, manual_clock),
     )
     return Api(log=log, quarantine=quarantine, application=application)
 

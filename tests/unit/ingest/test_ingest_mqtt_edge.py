@@ -6,11 +6,13 @@ from ingest_builders import ACME, BUSY, STORED, ListedQuarantine, ListedTelemetr
 from prometheus_client import CollectorRegistry
 
 from pulse_contracts.ids import DeviceId, supplied_message_id
+from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.domain.ports import Receipt
 from pulse_ingest.mqtt.edge import MqttEdge
 from pulse_ingest.mqtt.session import Arrival
 from pulse_runtime.metrics import IngestMetrics
+from pulse_runtime.spans import OFF
 from pulse_testkit.clock import ManualClock
 
 TOPIC = "tenant/acme/device/sensor-1/weather"
@@ -45,7 +47,12 @@ def _edge(manual_clock: ManualClock) -> Edge:
     telemetry, quarantine, counters = ListedTelemetry(), ListedQuarantine(), CollectorRegistry()
     devices = RegistryOnly()
     edge = MqttEdge(
-        settings(), Intake(telemetry, quarantine, manual_clock), devices, IngestMetrics(counters), manual_clock
+        settings(),
+        intake=Intake(telemetry, quarantine, manual_clock),
+        authenticator=devices,
+        metrics=IngestMetrics(counters),
+        arrivals=Arrivals(OFF, manual_clock),
+        clock=manual_clock,
     )
     return Edge(
         clock=manual_clock, telemetry=telemetry, quarantine=quarantine, devices=devices, counters=counters, edge=edge

@@ -33,5 +33,5 @@ def test_the_headers_say_which_revision_matched_and_when() -> None:
 
 
 def test_the_trace_goes_on_with_the_delivery() -> None:
-    fields = delivery_of(envelope(traceparent=TRACEPARENT), route("r"), b"data", NOW).headers
+    fields = delivery_of(envelope(), route("r"), b"data", NOW, TRACEPARENT).headers
     assert fields["traceparent"] == TRACEPARENT

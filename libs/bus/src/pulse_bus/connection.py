@@ -15,6 +15,7 @@ from nats.protocol.parser import PERMISSIONS_ERR
 
 from pulse_bus.errors import BusUnavailable
 from pulse_runtime.logging import get_logger
+from pulse_runtime.spans import OFF, Tracer
 
 _log = get_logger(__name__)
 
@@ -56,7 +57,7 @@ class _PersistentClient(Client):
 class Connection:
     """A connection that reconnects for ever and fails what waits for an answer when it breaks."""
 
-    def __init__(self, client: Client, service: str) -> None:
+    def __init__(self, client: Client, service: str, tracer: Tracer) -> None:
         self._client = client
         # Not the client id of the server: each server of a cluster counts its own, and counts anew after a restart.
         self._prefix = f"_INBOX_{service}.{secrets.token_hex(8)}"
@@ -64,6 +65,7 @@ class Connection:
         self._tokens = itertools.count()
         self._on_reconnect: list[Callable[[], None]] = []
         self.service = service
+        self.tracer = tracer
         self.reconnects = 0
 
     @property
@@ -120,13 +122,16 @@ class Connection:
         finally:
             self.forget(reply)
 
-    async def subscribe(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
-        """Call *callback* for every message on *subject*; it must not block."""
+    async def subscribe(self, subject: str, callback: Callable[[Msg], None], *, queue: str = "") -> Subscription:
+        """Call *callback* for every message on *subject*, or for those that the queue group's others do not get.
+
+        It must not block.
+        """
 
         async def on_message(message: Msg) -> None:
             callback(message)
 
-        return await self._client.subscribe(subject, cb=on_message)  # pyright: ignore[reportUnknownMemberType] - a bare Future in nats-py's signature
+        return await self._client.subscribe(subject, queue, cb=on_message)  # pyright: ignore[reportUnknownMemberType] - a bare Future in nats-py's signature
 
     def new_inbox(self) -> str:
         """Return a fresh subject prefix that only this connection's user may read."""
@@ -157,8 +162,13 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(address: BusAddress, *, timeout_s: float = _CONNECT_TIMEOUT_S) -> AsyncGenerator[Connection, None]:
-    """Connect, keep connected, and flush at the end; raises `BusUnavailable` if no server lets us in at first."""
+async def connect(
+    address: BusAddress, *, tracer: Tracer = OFF, timeout_s: float = _CONNECT_TIMEOUT_S
+) -> AsyncGenerator[Connection, None]:
+    """Connect, keep connected, and flush at the end; raises `BusUnavailable` if no server lets us in at first.
+
+    *tracer* records what is sent and processed over the connection.
+    """
     holder: list[Connection] = []
     errors: list[Exception] = []
 
@@ -199,7 +209,7 @@ async def connect(address: BusAddress, *, timeout_s: float = _CONNECT_TIMEOUT_S)
         await client.close()
         reason = errors[-1] if errors else exc
         raise BusUnavailable(f"cannot connect to NATS at {address.url} as {address.user}: {reason!r}") from exc
-    connection = Connection(client, address.service)
+    connection = Connection(client, address.service, tracer)
     holder.append(connection)
     try:
         await connection.start()

@@ -161,7 +161,7 @@ class PullConsumer:
 
     def _on_message(self, message: Msg) -> None:
         self._heard_at = self._clock.monotonic()
-        delivery = read_delivery(message, self._connection, self._settled, self._heard_at)
+        delivery = read_delivery(message, self._connection, self._settled, self._clock)
         if delivery is None:
             self._on_status(message)
             return

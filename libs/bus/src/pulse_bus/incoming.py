@@ -10,6 +10,9 @@ from nats.aio.msg import Msg
 from pulse_bus.api import NANOSECONDS
 from pulse_bus.connection import Connection
 from pulse_bus.errors import BusUnavailable
+from pulse_bus.spans import Processing, begin_processing
+from pulse_contracts import headers
+from pulse_runtime.clock import Clock
 
 _V1_TOKENS: Final = 9
 """``$JS.ACK.{stream}.{consumer}.{delivered}.{stream_seq}.{consumer_seq}.{time}.{pending}``; v2 has two more before."""
@@ -33,22 +36,30 @@ class Incoming:
     _reply: str
     _connection: Connection
     _settled: Callable[["Incoming"], None]
+    _processing: Processing | None = None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The parent of whatever is done for this message."""
+        return self._processing.context.header() if self._processing else self.headers.get(headers.TRACEPARENT)
 
     async def ack(self) -> None:
         """Say that the message is done with. Not durable at once: it may come again after a broker crash."""
-        await self._settle(b"+ACK")
+        await self._settle(b"+ACK", "ack")
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Give the message back, to be delivered again after *delay_s*."""
         body = b" " + json.dumps({"delay": int(delay_s * NANOSECONDS)}).encode() if delay_s else b""
-        await self._settle(b"-NAK" + body)
+        await self._settle(b"-NAK" + body, "nak")
 
     async def hold(self) -> None:
         """Tell the server that the work goes on."""
         await self._send(b"+WPI")
 
-    async def _settle(self, verb: bytes) -> None:
+    async def _settle(self, verb: bytes, settlement: str) -> None:
         self._settled(self)
+        if self._processing:
+            self._processing.end(settlement)
         await self._send(verb)
 
     async def _send(self, verb: bytes) -> None:
@@ -60,23 +71,28 @@ class Incoming:
 
 
 def read_delivery(
-    message: Msg, connection: Connection, settled: Callable[[Incoming], None], now: float
+    message: Msg, connection: Connection, settled: Callable[[Incoming], None], clock: Clock
 ) -> Incoming | None:
     """Return the delivery that *message* is, or None for a status message of the server."""
     if not message.reply.startswith("$JS.ACK."):
         return None
     tokens = message.reply.split(".")
     first = 4 if len(tokens) == _V1_TOKENS else 6
+    fields, deliveries = message.headers or {}, int(tokens[first])
+    stream, consumer = tokens[first - 2 : first]
     return Incoming(
         subject=message.subject,
         data=message.data,
-        headers=message.headers or {},
-        deliveries=int(tokens[first]),
+        headers=fields,
+        deliveries=deliveries,
         stream_seq=int(tokens[first + 1]),
         stored_at_s=int(tokens[first + 3]) / NANOSECONDS,
         pending=int(tokens[first + 4]),
-        held_since=now,
+        held_since=clock.monotonic(),
         _reply=message.reply,
         _connection=connection,
         _settled=settled,
+        _processing=begin_processing(
+            connection.tracer, clock, stream=stream, consumer=consumer, fields=fields, deliveries=deliveries
+        ),
     )

@@ -25,11 +25,15 @@ def _pulls(stream: str, consumer: str) -> tuple[str, ...]:
     )
 
 
+_TRACED: Final = "hops"
+"""Whoever publishes a sampled message must be allowed the subject of `msg_trace` too, or the message is refused."""
+
 SERVICES: Final[dict[str, Permissions]] = {
     "ingest": Permissions(
         publish=(
             "telemetry.>",
             "quarantine.>",
+            _TRACED,
             *_pulls("TELEMETRY", "store"),
             *_pulls("QUARANTINE", "quarantine-writer"),
             # the reaper of TELEMETRY
@@ -45,14 +49,16 @@ SERVICES: Final[dict[str, Permissions]] = {
         subscribe=("_INBOX_ingest.>",),
     ),
     "router": Permissions(
-        publish=("delivery.>", *_pulls("TELEMETRY", "router"), "$JS.API.DIRECT.GET.TELEMETRY"),
-        subscribe=("_INBOX_router.>",),
+        publish=("delivery.>", _TRACED, *_pulls("TELEMETRY", "router"), "$JS.API.DIRECT.GET.TELEMETRY"),
+        # what the broker did with sampled messages
+        subscribe=("_INBOX_router.>", "hops"),
     ),
     "delivery": Permissions(
         publish=(
             "siding.>",
             "deadletter.>",
             "attempt.>",
+            _TRACED,
             *_pulls("DELIVERY", "*"),
             *_pulls("SIDING", "*"),
             *_pulls("DEADLETTER", "dead-letter-writer"),

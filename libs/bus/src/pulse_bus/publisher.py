@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from pulse_bus.connection import Connection
 from pulse_bus.errors import BusUnavailable, PublishRefused
 from pulse_bus.outgoing import Committed, Outgoing, split_batch
+from pulse_bus.spans import Sending
 from pulse_contracts import headers
 from pulse_contracts.topology import MAX_BATCH
 from pulse_runtime.clock import Clock
@@ -42,6 +43,7 @@ class _Group:
 
     messages: Sequence[Outgoing]
     done: asyncio.Future[list[Committed]]
+    sending: Sending | None = None
 
 
 @dataclass(slots=True)
@@ -101,11 +103,23 @@ class Publisher:
             raise BusUnavailable(f"the publisher of {self._stream} has stopped")
         if self._pending + len(messages) > self._max_pending:
             raise PublishRefused(self._stream, "backlog", f"{self._pending} messages already wait to be committed")
+        if not self._connection.tracer.is_enabled:
+            return await self._enqueue(messages)
+        sending = Sending(self._connection.tracer, self._clock, self._stream, messages)
+        try:
+            committed = await self._enqueue(sending.messages, sending)
+        except (PublishRefused, BusUnavailable) as exc:
+            sending.end(str(exc))
+            raise
+        sending.end()
+        return committed
+
+    def _enqueue(self, messages: Sequence[Outgoing], sending: Sending | None = None) -> asyncio.Future[list[Committed]]:
         done: asyncio.Future[list[Committed]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Group(messages=messages, done=done))
+        self._queue.append(_Group(messages=messages, done=done, sending=sending))
         self._pending += len(messages)
         self._arrived.set()
-        return await done
+        return done
 
     async def run(self) -> None:
         """Commit batch after batch until cancelled. Whoever waits then, or comes later, gets `BusUnavailable`."""
@@ -138,6 +152,7 @@ class Publisher:
         return groups
 
     async def _settle(self, groups: list[_Group]) -> None:
+        Sending.join([group.sending for group in groups if group.sending])
         verdicts = _Verdicts()
         fresh: dict[str, Outgoing] = {}
         for group in groups:

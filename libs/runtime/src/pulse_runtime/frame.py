@@ -1,6 +1,7 @@
 """What every service process has around its own work: logging, metrics, health, the watchdog, in one order."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from pulse_runtime.lifecycle import Lifecycle
 from pulse_runtime.logging import configure, get_logger
 from pulse_runtime.metrics import CommonMetrics, new_registry
 from pulse_runtime.settings import ServiceSettings, masked
+from pulse_runtime.spans import OFF, Tracer
 from pulse_runtime.watchdog import LoopWatchdog
 
 T = TypeVar("T")
@@ -30,11 +32,14 @@ class Frame:
         self.service = service
         self.version = version(f"pulse-{service}")
         self.lifecycle = lifecycle
+        self.instance = secrets.token_hex(6)
+        """Names this process among its replicas."""
         self.clock: Clock = SystemClock()
         self.registry = new_registry()
         self.metrics = CommonMetrics(self.registry)
         self.health = Health(service=service, version=self.version, clock=self.clock)
         self.watchdog = LoopWatchdog(clock=self.clock, report=self.metrics.event_loop_lag_seconds.set)
+        self.tracer = OFF
         self._settings = settings
         self._is_started = False
         self.health.register("starting", lambda: None if self._is_started else "the service is still starting")
@@ -49,9 +54,20 @@ class Frame:
         admin = AdminServer(frame.health, frame.registry, settings.admin_host, settings.admin_port)
         await admin.start()
         lifecycle.on_stop("admin", admin.stop, _CLOSE_TIMEOUT_S)
+        frame._start_tracing(settings.trace_ratio)
         lifecycle.spawn(f"{service}.draining", frame._show_draining(), essential=False)
         lifecycle.spawn(f"{service}.watchdog", frame.watchdog.run())
         return frame
+
+    def _start_tracing(self, ratio: float) -> None:
+        if not ratio:
+            return
+        # Not before it is needed: the SDK takes memory, and most installations do without.
+        from pulse_runtime.span_export import OtlpSink  # noqa: PLC0415 - see above
+
+        sink = OtlpSink(self.service, self.version, self.instance)
+        self.tracer = Tracer(sink, ratio=ratio)
+        self.lifecycle.on_stop("spans", lambda: asyncio.to_thread(sink.close), _CLOSE_TIMEOUT_S)
 
     async def enter(
         self, name: str, context: AbstractAsyncContextManager[T], *, timeout_s: float = _CLOSE_TIMEOUT_S

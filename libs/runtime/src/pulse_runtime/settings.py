@@ -74,6 +74,14 @@ class ServiceSettings(BaseSettings):
         default="auto", description="JSON lines, or readable lines; auto is readable on a terminal only."
     )
 
+    trace_ratio: Annotated[float, Unit("share")] = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of the messages whose traces are exported over OTLP, to OTEL_EXPORTER_OTLP_ENDPOINT. Ingest "
+        "decides for each message; the others record their part if this is above 0. 0 switches tracing off.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -59,6 +59,10 @@ class TraceContext:
         """The context of a new span under this one."""
         return replace(self, span_id=secrets.token_hex(8))
 
+    def as_sampled(self) -> Self:
+        """The same span, recorded."""
+        return replace(self, sampled=True)
+
     def header(self) -> str:
         """The value of the `traceparent` header."""
         flags = _SAMPLED * self.sampled | _RANDOM * self.random

@@ -5,7 +5,6 @@ committed, then the writers end. Whatever is left stays in the streams.
 """
 
 import asyncio
-import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import entry_points
@@ -29,6 +28,7 @@ from pulse_contracts.topology import (
     SIDING,
     deliver_consumer,
 )
+from pulse_delivery.adapters.attempt_spans import AttemptSpans
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.adapters.settler import Settler
@@ -82,7 +82,7 @@ async def start(lifecycle: Lifecycle) -> None:
         password=settings.nats_password.get_secret_value(),
         service="delivery",
     )
-    bus = await frame.enter("bus", connect(address))
+    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
     health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
@@ -116,7 +116,7 @@ async def start(lifecycle: Lifecycle) -> None:
         clock=clock,
     )
     outage = Outage(clock, metrics)
-    attempts = Attempts(senders, DeliveredMemory(), clock, outage.note)
+    attempts = Attempts(senders, DeliveredMemory(), clock, outage.note, AttemptSpans(frame.tracer, clock))
     fast_lane = FastLane(
         consumers,
         lanes=lanes,
@@ -130,7 +130,7 @@ async def start(lifecycle: Lifecycle) -> None:
         clock=clock,
         lag_s=frame.watchdog.total_lag_s,
     )
-    owner = secrets.token_hex(6)
+    owner = frame.instance
     yard, notices = Siding(bus, owner), TurnNotices(bus, owner)
     gate = FastLaneGate(fast_lane, lanes, troubles, notices, clock)
     tools = TurnTools(

@@ -9,6 +9,7 @@ from pulse_bus.consumer import PullConsumer
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
 from pulse_contracts.topology import QUARANTINE, QUARANTINE_WRITER, ROUTER, STORE, TELEMETRY
+from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.adapters.authentication import Authenticator
 from pulse_ingest.adapters.credential_feed import credential_feed
 from pulse_ingest.adapters.logs import JetStreamQuarantineLog, JetStreamTelemetryLog
@@ -45,7 +46,7 @@ async def start(lifecycle: Lifecycle) -> None:
         password=settings.nats_password.get_secret_value(),
         service="ingest",
     )
-    bus = await frame.enter("bus", connect(address))
+    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="ingest"))
     health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
@@ -89,14 +90,16 @@ async def start(lifecycle: Lifecycle) -> None:
     health.register("consumers", lambda: reaper.trouble or store.trouble)
     health.register("credentials", lambda: None if feed.loaded.is_set() else "no credentials read yet")
 
-    authenticator = Authenticator(registry, pool)
-    application = build_application(intake, authenticator, metrics)
+    authenticator, arrivals = Authenticator(registry, pool), Arrivals(frame.tracer, clock)
+    application = build_application(intake, authenticator, metrics, arrivals)
     serving = serve(application, settings.http_host, settings.http_port)
     listener = await frame.enter("http", serving, timeout_s=DRAIN_S + 2)
     health.register("http", lambda: listener.trouble)
     if settings.mqtt_host:
         await feed.loaded.wait()
-        edge = MqttEdge(settings, intake, authenticator, metrics, clock)
+        edge = MqttEdge(
+            settings, intake=intake, authenticator=authenticator, metrics=metrics, arrivals=arrivals, clock=clock
+        )
         await frame.run_until_stopped("mqtt", edge.run)
         health.register("mqtt", lambda: edge.trouble)
     frame.started()

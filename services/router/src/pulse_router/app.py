@@ -3,6 +3,7 @@
 from pulse_bus.ages import OldestAges
 from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
+from pulse_bus.hops import bridge_hops
 from pulse_bus.publisher import Publisher
 from pulse_contracts.topology import DELIVERY, ROUTER, TELEMETRY
 from pulse_router.adapters.route_table_feed import RouteTableFeed
@@ -29,7 +30,7 @@ async def start(lifecycle: Lifecycle) -> None:
         password=settings.nats_password.get_secret_value(),
         service="router",
     )
-    bus = await frame.enter("bus", connect(address))
+    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
     routes = RouteTableFeed(settings.database_url.get_secret_value(), metrics, clock)
     consumer = PullConsumer(bus, TELEMETRY.name, ROUTER.name, clock=clock, capacity=_PREFETCH)
     publisher = Publisher(bus, DELIVERY.name, clock=clock, metrics=bus_metrics)
@@ -51,4 +52,6 @@ async def start(lifecycle: Lifecycle) -> None:
     await routes.feed.loaded.wait()
     await frame.run_until_stopped("pull[router]", consumer.run)
     await frame.run_until_stopped("route", routing.run)
+    if frame.tracer.is_enabled:
+        await bridge_hops(bus)
     frame.started()

@@ -94,6 +94,8 @@ mqtt {{
 accounts {{
   {ACCOUNT} {{
     jetstream: enabled
+    # Only for messages whose traceparent is sampled, which none is unless PULSE_TRACE_RATIO is set.
+    msg_trace: {{ dest: "hops", sampling: "100%" }}
     include {_quoted(USERS_FILE)}
   }}
   {SYSTEM_ACCOUNT} {{ users: [ {{ user: {_quoted(SYSTEM_USER)}, password: {_quoted(config.system_password)} }} ] }}

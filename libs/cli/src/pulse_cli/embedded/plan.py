@@ -15,7 +15,13 @@ from pulse_storage.migrate import SERVICE_ROLES
 
 DATABASE: Final = "postgres"
 LOOPBACK: Final = "127.0.0.0/8"
-_PASSED_ON: Final = ("PULSE_FAILPOINTS", "PULSE_LOG_LEVEL", "PULSE_DELIVERY_WORKER_COUNT", "DELIVERY_WORKER_COUNT")
+_PASSED_ON: Final = (
+    "PULSE_FAILPOINTS",
+    "PULSE_LOG_LEVEL",
+    "PULSE_TRACE_RATIO",
+    "PULSE_DELIVERY_WORKER_COUNT",
+    "DELIVERY_WORKER_COUNT",
+)
 """Variables of the caller that reach the services; all others of ours are withheld from them."""
 
 

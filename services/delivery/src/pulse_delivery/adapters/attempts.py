@@ -1,9 +1,11 @@
 """One attempt, from a parcel to a result."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from pulse_contracts.outcome import Delivered, Failed, Outcome
 from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.adapters.attempt_spans import AttemptSpans
 from pulse_delivery.adapters.route_book import Destination
 from pulse_delivery.adapters.settler import Result
 from pulse_delivery.domain.memory import DeliveredMemory
@@ -25,12 +27,14 @@ class Attempts:
         memory: DeliveredMemory,
         clock: Clock,
         note: Callable[[RouteAddress, Outcome], None],
+        spans: AttemptSpans,
     ) -> None:
         """*note* is told every outcome: together they show whether the trouble is on this side."""
         self._senders = senders
         self._memory = memory
         self._clock = clock
         self._note = note
+        self._spans = spans
 
     def was_delivered(self, parcel: Parcel) -> bool:
         """Whether this process has delivered the parcel already: a broker may forget an ack."""
@@ -39,7 +43,9 @@ class Attempts:
     async def make(self, parcel: Parcel, destination: Destination) -> Result:
         """Attempt once. Never raises for what a destination can do."""
         began, started = self._clock.now(), self._clock.monotonic()
-        outcome = await self._send(parcel, destination)
+        span = self._spans.begin(parcel)
+        outcome = await self._send(replace(parcel, traceparent=span.traceparent), destination)
+        span.end(outcome, destination.route)
         failpoints.hit("delivery.after_post")
         self._note(parcel.address, outcome)
         if isinstance(outcome, Delivered):

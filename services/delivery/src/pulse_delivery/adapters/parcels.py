@@ -1,5 +1,6 @@
 """Reads parcels off the bus."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pulse_bus.incoming import Incoming
@@ -21,6 +22,7 @@ def read_parcel(subject: str, data: bytes, fields: dict[str, str], stored_at_s: 
             attempts=int(fields.get(headers.ATTEMPTS, 0)),
             answered=int(fields.get(headers.ANSWERED, 0)),
             envelope=decode_envelope(data),
+            traceparent=fields.get(headers.TRACEPARENT),
         )
     except (InvalidToken, ValueError, OverflowError) as exc:
         raise InvalidEnvelope(str(exc)) from exc
@@ -28,4 +30,5 @@ def read_parcel(subject: str, data: bytes, fields: dict[str, str], stored_at_s: 
 
 def parcel_of(message: Incoming) -> Parcel:
     """Return the parcel of a message that a consumer delivered; raises `InvalidEnvelope`."""
-    return read_parcel(message.subject, message.data, message.headers, message.stored_at_s)
+    parcel = read_parcel(message.subject, message.data, message.headers, message.stored_at_s)
+    return replace(parcel, traceparent=message.traceparent)

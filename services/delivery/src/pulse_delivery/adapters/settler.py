@@ -229,7 +229,7 @@ def _siding_id(message: Incoming, parcel: Parcel) -> str:
 
 
 def _trace(parcel: Parcel) -> dict[str, str]:
-    return {headers.TRACEPARENT: parcel.envelope.traceparent} if parcel.envelope.traceparent else {}
+    return {headers.TRACEPARENT: parcel.traceparent} if parcel.traceparent else {}
 
 
 def _name(outcome: Outcome) -> str:

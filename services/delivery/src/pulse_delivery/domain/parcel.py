@@ -21,6 +21,8 @@ class Parcel:
     answered: int
     """Attempts so far that the destination answered with failure: only these count against the message."""
     envelope: Envelope
+    traceparent: str | None = None
+    """The parent of what is done for it, in its trace."""
 
     def after(self, outcome: Outcome) -> "Parcel":
         """Return the parcel as it is after an attempt that came to *outcome*."""

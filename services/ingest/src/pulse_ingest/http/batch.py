@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.arrivals import BATCH_ROUTE, Arrivals, http_attributes
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.credentials import Principal
@@ -15,7 +16,7 @@ from pulse_ingest.domain.intake import Accepted, Intake
 from pulse_ingest.domain.ports import Busy
 from pulse_ingest.domain.strict_json import MAX_KEYS, JsonRefused, parse
 from pulse_ingest.http import answers
-from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body, traceparent
+from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 MAX_ITEMS: Final = 1000
@@ -30,9 +31,10 @@ _STATUS: Final = {"unauthorized": 401, "forbidden": 403, "device_unknown": 404, 
 class BatchEndpoint:
     """Submits the items of a batch together, so that they share commits."""
 
-    def __init__(self, intake: Intake, authenticator: Authenticator) -> None:
+    def __init__(self, intake: Intake, authenticator: Authenticator, arrivals: Arrivals) -> None:
         self._intake = intake
         self._authenticator = authenticator
+        self._arrivals = arrivals
 
     async def __call__(self, request: Request) -> Response:
         key = bearer_token(request)
@@ -45,11 +47,11 @@ class BatchEndpoint:
             return answers.error(413, "batch_too_large", "body", f"body: larger than {MAX_BATCH_BYTES} bytes")
         except JsonRefused as exc:
             return answers.error(400, "batch_invalid", "body", f"body: {exc}")
-        trace = traceparent(request)
+        trace = request.headers.get("traceparent")
         outcomes = await asyncio.gather(*(self._submit(item, principal, trace) for item in items))
         return _answer(outcomes)
 
-    async def _submit(self, item: bytes, principal: Principal | None, trace: str) -> Accepted | Refusal | Busy:
+    async def _submit(self, item: bytes, principal: Principal | None, trace: str | None) -> Accepted | Refusal | Busy:
         try:
             fields = parse(item)
         except JsonRefused as exc:
@@ -59,11 +61,12 @@ class BatchEndpoint:
         return await self._submit_item(fields, principal, trace)  # pyright: ignore[reportUnknownArgumentType] - JSON
 
     async def _submit_item(
-        self, fields: dict[str, Any], principal: Principal | None, trace: str
+        self, fields: dict[str, Any], principal: Principal | None, trace: str | None
     ) -> Accepted | Refusal | Busy:
         for name in ("tenant_id", "device_id", "type"):
             if not isinstance(fields.get(name), str):
                 return Refusal(reason="item_invalid", field=name, error=f"{name}: must be a string")
+        arrival = self._arrivals.over_http(trace, BATCH_ROUTE)
         try:
             topic = await self._judge_sender(fields, principal)
         except AuthenticationUnavailable as exc:
@@ -71,7 +74,9 @@ class BatchEndpoint:
         if isinstance(topic, Refusal):
             return topic
         body = json.dumps(fields.get("payload"), ensure_ascii=False, separators=(",", ":")).encode()
-        return await self._intake.submit(Submission(topic=topic, body=body, traceparent=trace))
+        outcome = await self._intake.submit(Submission(topic=topic, body=body, traceparent=arrival.traceparent))
+        arrival.end(topic, outcome, http_attributes(BATCH_ROUTE, answers.describe(outcome)[0]))
+        return outcome
 
     async def _judge_sender(self, fields: dict[str, Any], principal: Principal | None) -> DeviceTopic | Refusal:
         """Return the topic that the item's own token, or else the request's, may send to."""

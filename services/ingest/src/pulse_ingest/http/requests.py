@@ -1,8 +1,6 @@
-"""Reading requests: bounded bodies, tokens, traces."""
+"""Reading requests: bounded bodies and tokens."""
 
 from starlette.requests import ClientDisconnect, Request
-
-from pulse_runtime.tracing import TraceContext
 
 
 class BodyTooLarge(Exception):
@@ -32,9 +30,4 @@ def bearer_token(request: Request) -> str | None:
     return request.headers.get("x-provision-token") or None
 
 
-def traceparent(request: Request) -> str:
-    """Return the context of the message's trace: the device's trace id if it sent one, never its sampled flag."""
-    return TraceContext.from_outside(request.headers.get("traceparent")).header()
-
-
-__all__ = ["BodyTooLarge", "ClientDisconnect", "bearer_token", "read_body", "traceparent"]
+__all__ = ["BodyTooLarge", "ClientDisconnect", "bearer_token", "read_body"]

@@ -5,6 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.http import answers
@@ -17,10 +18,12 @@ from pulse_runtime.metrics import IngestMetrics
 _log = get_logger(__name__)
 
 
-def build_application(intake: Intake, authenticator: Authenticator, metrics: IngestMetrics) -> Starlette:
+def build_application(
+    intake: Intake, authenticator: Authenticator, metrics: IngestMetrics, arrivals: Arrivals
+) -> Starlette:
     """Return the ASGI application of the HTTP edge."""
-    single = SingleEndpoint(intake, authenticator)
-    batch = BatchEndpoint(intake, authenticator)
+    single = SingleEndpoint(intake, authenticator, arrivals)
+    batch = BatchEndpoint(intake, authenticator, arrivals)
 
     async def post_single(request: Request) -> Response:
         return _count(await single(request), metrics)

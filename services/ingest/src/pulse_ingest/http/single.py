@@ -4,21 +4,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pulse_contracts.topics import InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.arrivals import HTTP_ROUTE, Arrivals, http_attributes
 from pulse_ingest.adapters.authentication import Authenticator
 from pulse_ingest.domain.admission import MAX_PAYLOAD_BYTES, Submission
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.http import answers
-from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body, traceparent
+from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body
 
 
 class SingleEndpoint:
     """Authenticates, reads and submits one message."""
 
-    def __init__(self, intake: Intake, authenticator: Authenticator) -> None:
+    def __init__(self, intake: Intake, authenticator: Authenticator, arrivals: Arrivals) -> None:
         self._intake = intake
         self._authenticator = authenticator
+        self._arrivals = arrivals
 
     async def __call__(self, request: Request) -> Response:
+        arrival = self._arrivals.over_http(request.headers.get("traceparent"), HTTP_ROUTE)
         principal = await self._authenticator.identify(bearer_token(request))
         if principal is None:
             return answers.unauthorized()
@@ -40,6 +43,9 @@ class SingleEndpoint:
             topic=topic,
             body=body,
             supplied_id=request.headers.get("idempotency-key"),
-            traceparent=traceparent(request),
+            traceparent=arrival.traceparent,
         )
-        return answers.from_outcome(await self._intake.submit(submission))
+        outcome = await self._intake.submit(submission)
+        answer = answers.from_outcome(outcome)
+        arrival.end(topic, outcome, http_attributes(HTTP_ROUTE, answer.status_code))
+        return answer

@@ -10,6 +10,7 @@ import aiomqtt
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.arrivals import MQTT_ATTRIBUTES, Arrivals
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.intake import Intake
@@ -20,7 +21,6 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import BROKER_CONNECTED, BROKER_DISCONNECTED, MESSAGE_QUARANTINED, MESSAGE_REJECTED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import IngestMetrics
-from pulse_runtime.tracing import TraceContext
 
 _log = get_logger(__name__)
 _RECONNECT_S: Final = 0.5
@@ -33,15 +33,18 @@ class MqttEdge:
     def __init__(
         self,
         settings: IngestSettings,
+        *,
         intake: Intake,
         authenticator: Authenticator,
         metrics: IngestMetrics,
+        arrivals: Arrivals,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._authenticator = authenticator
         self._metrics = metrics
+        self._arrivals = arrivals
         self._clock = clock
         self._broker = f"{settings.mqtt_host}:{settings.mqtt_port}"
         self.trouble: str | None = "not subscribed yet"
@@ -95,16 +98,17 @@ class MqttEdge:
             return True
 
     async def _submit(self, topic: DeviceTopic, arrival: Arrival) -> None:
-        trace = TraceContext.from_outside(arrival.user_properties.get("traceparent"))
+        trace = self._arrivals.over_mqtt(arrival.user_properties.get("traceparent"))
         submission = Submission(
             topic=topic,
             body=arrival.body,
             supplied_id=arrival.user_properties.get("message-id"),
-            traceparent=trace.header(),
+            traceparent=trace.traceparent,
         )
         envelope = self._intake.admit(submission)
         if isinstance(envelope, Refusal):
             await self._quarantine(arrival, envelope)
+            trace.end(topic, envelope, MQTT_ATTRIBUTES)
             return
         while isinstance(outcome := await self._intake.commit(envelope), Busy):
             # Not acknowledged: the broker's window fills and it stops sending.
@@ -112,6 +116,7 @@ class MqttEdge:
             if not arrival.is_owed:
                 return
             await self._clock.sleep(_BUSY_PAUSE_S)
+        trace.end(topic, outcome, MQTT_ATTRIBUTES)
         self._count("duplicate" if outcome.duplicate else "accepted")
 
     async def _quarantine(self, arrival: Arrival, refusal: Refusal) -> None:

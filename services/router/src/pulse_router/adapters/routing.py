@@ -65,7 +65,9 @@ class Routing:
             await message.ack()
             return
         routed_at = self._clock.now()
-        outgoing = [delivery_of(envelope, route, message.data, routed_at) for route in verdict.matched]
+        outgoing = [
+            delivery_of(envelope, route, message.data, routed_at, message.traceparent) for route in verdict.matched
+        ]
         if outgoing:
             await self._publish(outgoing)
         self._count(envelope, verdict)
@@ -121,14 +123,16 @@ class Routing:
         )
 
 
-def delivery_of(envelope: Envelope, route: Route, data: bytes, routed_at: datetime) -> Outgoing:
+def delivery_of(
+    envelope: Envelope, route: Route, data: bytes, routed_at: datetime, traceparent: str | None = None
+) -> Outgoing:
     """Return the message of DELIVERY for one match; *data* is the envelope as it came, and goes on as it is."""
     fields = {
         headers.ROUTE_REVISION: str(route.revision),
         headers.ROUTED_AT: str(int(routed_at.timestamp() * 1000)),
     }
-    if envelope.traceparent:
-        fields[headers.TRACEPARENT] = envelope.traceparent
+    if traceparent:
+        fields[headers.TRACEPARENT] = traceparent
     return Outgoing(
         subject=subjects.delivery(route.kind, route.tenant_id, route.route_id),
         data=data,

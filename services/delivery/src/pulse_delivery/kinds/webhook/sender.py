@@ -25,7 +25,6 @@ from pulse_egress.errors import (
 from pulse_egress.guard import check_url
 from pulse_egress.policy import AddressPolicy
 from pulse_runtime.clock import Clock
-from pulse_runtime.tracing import TraceContext
 
 _USER_AGENT: Final = "pulse"
 _OK: Final = range(200, 300)
@@ -70,8 +69,8 @@ class WebhookSender:
         }
         if route.config.get("signature_256") and keys:
             fields["x-signature-256"] = signature_256(keys[0], body)
-        if context := TraceContext.parse(parcel.envelope.traceparent or ""):
-            fields["traceparent"] = context.child().header()
+        if parcel.traceparent:
+            fields["traceparent"] = parcel.traceparent
         return fields
 
     def _judge(self, answer: HttpAnswer, route: Route) -> Outcome:
