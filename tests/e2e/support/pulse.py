@@ -120,6 +120,17 @@ class Pulse:
             await connection.close()
 
     @asynccontextmanager
+    async def locked(self, table: str) -> AsyncGenerator[None, None]:
+        """Let nobody else read or write a table."""
+        connection = await asyncpg.connect(self._target.owner_url)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
     async def bus(self) -> AsyncGenerator[Connection, None]:
         """Yield a connection to NATS as the operator."""
         async with connect(self._target.bus) as connection:
