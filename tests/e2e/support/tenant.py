@@ -160,6 +160,11 @@ class Route:
             routes.set_route_enabled(pulse.control, self.tenant.tenant_id, self.name, ACTOR, enabled=enabled)
         )
 
+    async def update(self, **changes: object) -> None:
+        """Change members of its RouteInput."""
+        pulse = self.tenant.pulse
+        await pulse.after_reload(routes.update_route(pulse.control, self.tenant.tenant_id, self.name, changes, ACTOR))
+
     async def delete(self) -> None:
         pulse = self.tenant.pulse
         await pulse.after_reload(routes.delete_route(pulse.control, self.tenant.tenant_id, self.name, ACTOR))

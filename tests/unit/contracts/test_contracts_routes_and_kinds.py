@@ -5,7 +5,7 @@ import pytest
 
 from pulse_contracts.ids import TenantId
 from pulse_contracts.kinds import MASK, InvalidConfig, KindDescriptor, KindField, installed_kinds
-from pulse_contracts.routes import InvalidPolicy, RoutePolicy, parse_policy
+from pulse_contracts.routes import InvalidPolicy, Rate, RoutePolicy, parse_policy
 from pulse_contracts.topology import (
     ACK_WAIT_S,
     ATTEMPT,
@@ -31,6 +31,7 @@ def test_a_policy_is_read_whole() -> None:
             "max_age_s": 3600,
             "max_attempts": 4,
             "in_flight": 2,
+            "rate": {"per_s": 2.5, "burst": 4},
             "final_statuses": [404, 500],
         }
     )
@@ -43,6 +44,7 @@ def test_a_policy_is_read_whole() -> None:
         max_age_s=3600,
         max_attempts=4,
         in_flight=2,
+        rate=Rate(per_s=2.5, burst=4),
         final_statuses=frozenset({404, 500}),
     )
 
@@ -62,6 +64,18 @@ def test_a_policy_is_read_whole() -> None:
         ({"backoff": 3}, "backoff"),
         ({"backoff": {"first": 3}}, "backoff.first"),
         ({"backoff": {"factor": 0.5}}, "backoff.factor"),
+        ({"rate": 5}, "rate"),
+        ({"rate": None}, "rate"),
+        ({"rate": {}}, "rate.per_s"),
+        ({"rate": {"burst": 5}}, "rate.per_s"),
+        ({"rate": {"per_s": 0}}, "rate.per_s"),
+        ({"rate": {"per_s": 0.009}}, "rate.per_s"),
+        ({"rate": {"per_s": 10_001}}, "rate.per_s"),
+        ({"rate": {"per_s": True}}, "rate.per_s"),
+        ({"rate": {"per_s": 1, "burst": 0}}, "rate.burst"),
+        ({"rate": {"per_s": 1, "burst": 1.5}}, "rate.burst"),
+        ({"rate": {"per_s": 1, "burst": 10_001}}, "rate.burst"),
+        ({"rate": {"per_s": 1, "per_min": 60}}, "rate.per_min"),
         ({"final_statuses": 404}, "final_statuses"),
         ({"final_statuses": [200]}, "final_statuses"),
         ({"final_statuses": ["404"]}, "final_statuses"),
@@ -73,6 +87,11 @@ def test_a_policy_that_cannot_be_obeyed_names_the_member(spec: dict[str, Any], p
         parse_policy(spec)
 
     assert refusal.value.path == path
+
+
+@pytest.mark.parametrize(("per_s", "burst"), [(0.01, 1), (1, 1), (2.5, 3), (20, 20), (10_000, 10_000)])
+def test_a_rate_without_a_burst_lets_a_seconds_worth_through_at_once(per_s: float, burst: int) -> None:
+    assert parse_policy({"rate": {"per_s": per_s}}).rate == Rate(per_s=per_s, burst=burst)
 
 
 def test_statuses_that_speak_of_now_are_not_final() -> None:

@@ -1,15 +1,17 @@
-"""The lanes against a model that knows only where each item is."""
+"""The lanes against a model that knows only where each item is and how many permits each route has."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pulse_contracts.ids import RouteId
+from pulse_contracts.routes import Rate
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
+from pulse_delivery.domain.rates import Rates
 
 ROUTES = st.sampled_from([RouteId(f"r{n}") for n in range(3)])
 LIMITS = st.builds(
@@ -20,16 +22,22 @@ LIMITS = st.builds(
     stuck_in_flight=st.integers(1, 3),
     stuck_after_s=st.just(0.5),
     stuck_factor=st.just(4.0),
+    permit_wait_s=st.sampled_from([0.5, 2.0]),
 )
+RATES = st.none() | st.builds(Rate, per_s=st.sampled_from([0.25, 1.0, 4.0, 16.0]), burst=st.integers(1, 4))
+"""With powers of two, and times that are sums of them, all permits are exact."""
 BOUNDS = {RouteId(f"r{n}"): bound for n, bound in enumerate((1, 3, 16))}
 TOOK = st.none() | st.floats(0.01, 5.0)
-LATER = st.sampled_from([0.0, 0.1])
+LATER = st.sampled_from([0.0, 0.125])
 """Little, so that lanes are not always stuck: they would show little else."""
 BURST = st.integers(1, 6)
 
 
 class LanesMachine(RuleBasedStateMachine):
-    """Offers, ends, holds and withdraws at random; every item must be in exactly one place at all times."""
+    """Offers, ends, holds and withdraws at random; every item must be in exactly one place at all times.
+
+    However messages come, by the lane or by a turn, no route is tried more often than its rate allows.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,11 +52,62 @@ class LanesMachine(RuleBasedStateMachine):
         self.held: set[RouteId] = set()
         self.usual: dict[RouteId, float] = {}
         self.borrowed = 0
+        self.rates: dict[RouteId, Rate] = {}
+        self.permits: dict[RouteId, float] = {}
+        self.counted_at = 0.0
+        """When the permits were as they are in the model."""
+        self.begun: dict[RouteId, list[float]] = {route: [] for route in BOUNDS}
+        """When attempts began since the route has its present rate."""
 
-    @initialize(limits=LIMITS)
-    def open_lanes(self, limits: LaneLimits) -> None:
+    @initialize(limits=LIMITS, rates=st.tuples(RATES, RATES, RATES))
+    def open_lanes(self, limits: LaneLimits, rates: Sequence[Rate | None]) -> None:
         self.limits = limits
-        self.lanes: Lanes[int] = Lanes(limits)
+        self.lanes: Lanes[int] = Lanes(limits, Rates(self.rates.get, lambda: self.now))
+        for route, rate in zip(BOUNDS, rates, strict=True):
+            if rate:
+                self.rates[route] = rate
+                self.permits[route] = rate.burst
+
+    @rule(route=ROUTES, rate=RATES)
+    def edit_the_rate(self, route: RouteId, rate: Rate | None) -> None:
+        # The lanes learn of an edit when they next ask: let them ask before it and after.
+        self.let_permits_come()
+        self.lanes.permit_wait_s(route)
+        was_rated = self.rates.pop(route, None)
+        self.begun[route].clear()
+        if rate:
+            self.permits[route] = min(self.permits[route], rate.burst) if was_rated else rate.burst
+            self.rates[route] = rate
+        self.lanes.permit_wait_s(route)
+
+    @rule()
+    def let_what_waits_become_due(self) -> None:
+        if (due_at := self.lanes.next_due_at) is not None:
+            self.now = max(self.now, due_at)
+        self.start_due()
+
+    @rule(later=LATER)
+    def start_due_after(self, later: float) -> None:
+        self.now += later
+        self.start_due()
+
+    @rule()
+    def let_all_come_to_its_end(self) -> None:
+        # Each round an end or a permit starts something, or the slots are all lent and the lane hands it back.
+        for _ in range(2 * self.offered + 2):
+            self.let_what_waits_become_due()
+            for ticket in list(self.started):
+                self.finish_one(ticket, None)
+        assert not self.started
+        assert all(route in self.held for route, queue in self.waiting.items() if queue), "nobody will start it"
+
+    def start_due(self) -> None:
+        for route in self.lanes.take_due():
+            assert self.waiting[route]
+            assert route not in self.held
+            starts, refused = self.lanes.proceed(route, self.now, in_flight=BOUNDS[route])
+            self.take_starts(starts)
+            self.hand_back_refused(route, refused)
 
     @rule(route=ROUTES, count=BURST)
     def offer(self, route: RouteId, count: int) -> None:
@@ -61,6 +120,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.route_of[item] = route
         was_stuck, was_running = self.is_stuck(route), self.running(route)
         had_room = self.slots_in_use() < self.limits.slots
+        had_permit = self.has_permits(route)
         match self.lanes.offer(route, item, self.now, in_flight=BOUNDS[route]):
             case Start() as start:
                 assert start.item == item
@@ -71,13 +131,18 @@ class LanesMachine(RuleBasedStateMachine):
                 self.take_starts([start])
             case Waiting():
                 assert route in self.held or not was_stuck, "queued in a stuck lane"
+                assert was_running or self.waiting[route] or route in self.held or not had_permit, "waits for nothing"
                 self.waiting[route].append(item)
+                assert self.wait_s(route, len(self.waiting[route])) <= self.limits.permit_wait_s
             case Refused(item=refused, reason=reason):
                 assert refused == item
-                assert reason in {"no_slot", "lane_stuck", "lane_full"}
+                assert reason in {"no_slot", "lane_stuck", "lane_full", "rate_limited"}
                 assert reason != "no_slot" or not had_room
                 assert reason != "lane_stuck" or was_stuck
-                assert reason != "lane_full" or len(self.waiting[route]) == self.limits.lane_waiting
+                is_full = len(self.waiting[route]) == self.limits.lane_waiting
+                assert reason != "lane_full" or is_full
+                too_long = self.wait_s(route, len(self.waiting[route]) + 1) > self.limits.permit_wait_s
+                assert reason != "rate_limited" or too_long or (is_full and not had_permit)
                 self.gone.add(item)
 
     @rule(data=st.data(), took_s=TOOK, later=LATER, count=BURST)
@@ -101,7 +166,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule()
     def let_attempts_hang(self) -> None:
-        self.now += 0.6
+        self.now += 0.625
 
     @rule(route=ROUTES)
     def hold(self, route: RouteId) -> None:
@@ -115,7 +180,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.held.discard(route)
         starts, refused = self.lanes.release(route, self.now, in_flight=BOUNDS[route])
         self.take_starts(starts)
-        self.hand_back(route, refused)
+        self.hand_back_refused(route, refused)
 
     @rule(route=ROUTES)
     def withdraw(self, route: RouteId) -> None:
@@ -155,11 +220,15 @@ class LanesMachine(RuleBasedStateMachine):
                 self.hand_back(route, list(queue))
                 self.held.discard(route)
 
-    @rule()
-    def borrow(self) -> None:
-        may = self.slots_in_use() < self.limits.slots and self.borrowed < max(1, self.limits.slots // 2)
-        assert self.lanes.borrow_slot() == may
+    @rule(route=ROUTES)
+    def borrow(self, route: RouteId) -> None:
+        has_slot = self.slots_in_use() < self.limits.slots and self.borrowed < max(1, self.limits.slots // 2)
+        may = self.lanes.borrow_slot(route)
+        assert not may or has_slot
+        assert may or not has_slot or not self.has_permits(route) or self.waiting[route]
         self.borrowed += may
+        if may:
+            self.spend_permit(route)
 
     @rule()
     @precondition(lambda self: self.borrowed > 0)
@@ -191,7 +260,19 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_waits_for_an_attempt_that_nobody_will_start(self) -> None:
         for route, queue in self.waiting.items():
-            assert not queue or self.running(route) or route in self.held
+            assert not queue or self.running(route) or route in self.held or self.lanes.next_due_at is not None
+
+    @invariant()
+    def nothing_is_due_later_than_a_message_may_wait(self) -> None:
+        due_at = self.lanes.next_due_at
+        assert due_at is None or due_at <= self.now + self.limits.permit_wait_s
+
+    @invariant()
+    def no_route_is_tried_more_often_than_its_rate_allows(self) -> None:
+        for route, rate in self.rates.items():
+            begun = self.begun[route]
+            for number, since in enumerate(begun):
+                assert len(begun) - number <= rate.burst + rate.per_s * (begun[-1] - since)
 
     def take_starts(self, starts: Iterable[Start[int]]) -> None:
         """Move items from their queues into flight; each lane starts its oldest first."""
@@ -201,6 +282,33 @@ class LanesMachine(RuleBasedStateMachine):
                 assert queue.pop(0) == start.item, "out of turn"
             assert start.ticket not in self.started
             self.started[start.ticket] = (start.item, self.now)
+            self.spend_permit(self.route_of[start.item])
+
+    def spend_permit(self, route: RouteId) -> None:
+        self.begun[route].append(self.now)
+        if route in self.rates:
+            assert self.has_permits(route)
+            self.permits[route] -= 1
+
+    def has_permits(self, route: RouteId, count: int = 1) -> bool:
+        self.let_permits_come()
+        return route not in self.rates or self.permits[route] >= count
+
+    def let_permits_come(self) -> None:
+        passed_s, self.counted_at = self.now - self.counted_at, self.now
+        for route, rate in self.rates.items():
+            self.permits[route] = min(rate.burst, self.permits[route] + passed_s * rate.per_s)
+
+    def wait_s(self, route: RouteId, nth: int) -> float:
+        self.let_permits_come()
+        rate = self.rates.get(route)
+        return max(0.0, nth - self.permits[route]) / rate.per_s if rate else 0.0
+
+    def hand_back_refused(self, route: RouteId, refused: list[Refused[int]]) -> None:
+        self.hand_back(route, [each.item for each in refused])
+        for each in refused:
+            assert each.reason in {"no_slot", "rate_limited"}
+            assert each.reason != "no_slot" or self.slots_in_use() == self.limits.slots
 
     def hand_back(self, route: RouteId, items: list[int]) -> None:
         for item in items:

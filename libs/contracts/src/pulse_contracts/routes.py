@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import ceil
 from typing import Final
 
 from pulse_contracts.ids import RouteId, TenantId
@@ -10,6 +11,7 @@ from pulse_contracts.subjects import RouteAddress
 
 FINAL_STATUSES: Final = frozenset(range(400, 500)) - {408, 421, 423, 425, 429}
 """Answers that a later attempt cannot change (RFC 9110 §15.5), less those that speak of now."""
+_MOST_PER_S: Final = 10_000
 
 
 class InvalidPolicy(ValueError):
@@ -19,6 +21,15 @@ class InvalidPolicy(ValueError):
         self.path = path
         self.reason = reason
         super().__init__(f"policy.{path}: {reason}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How often a route may be tried: never more than ``burst + per_s * t`` attempts within any time *t*."""
+
+    per_s: float
+    burst: int
+    """Attempts that may follow each other at once after a quiet time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +46,8 @@ class RoutePolicy:
     max_attempts: int = 20
     """How often the destination may answer one message with failure before it becomes a dead letter."""
     in_flight: int = 16
+    rate: Rate | None = None
+    """None: as often as messages come."""
     final_statuses: frozenset[int] = FINAL_STATUSES
 
 
@@ -66,11 +79,11 @@ class Route:
 
 def parse_policy(spec: Mapping[str, object]) -> RoutePolicy:
     """Read a policy as the tenant wrote it; raises `InvalidPolicy` with the member's path."""
-    known = {"deadline_s", "backoff", "max_age_s", "max_attempts", "in_flight", "final_statuses"}
+    known = {"deadline_s", "backoff", "max_age_s", "max_attempts", "in_flight", "rate", "final_statuses"}
     for name in spec:
         if name not in known:
             raise InvalidPolicy(name, f"unknown; known are {', '.join(sorted(known))}")
-    backoff = _backoff(spec)
+    backoff = _members(spec, "backoff", {"first_s", "factor", "cap_s"})
     default = RoutePolicy()
     return RoutePolicy(
         deadline_s=_number(spec, "deadline_s", default.deadline_s, (0.1, 60)),
@@ -80,23 +93,32 @@ def parse_policy(spec: Mapping[str, object]) -> RoutePolicy:
         max_age_s=_number(spec, "max_age_s", default.max_age_s, (1, 30 * 86_400)),
         max_attempts=_whole(spec, "max_attempts", default.max_attempts, (1, 1000)),
         in_flight=_whole(spec, "in_flight", default.in_flight, (1, 16)),
+        rate=_rate(spec),
         final_statuses=_statuses(spec),
     )
 
 
-def _backoff(spec: Mapping[str, object]) -> dict[str, object]:
-    """Return the backoff's members under their whole paths."""
-    value = spec.get("backoff", {})
+def _members(spec: Mapping[str, object], path: str, known: set[str]) -> dict[str, object]:
+    """Return the members of an object within the policy, under their whole paths."""
+    value = spec.get(path, {})
     if not isinstance(value, dict):
-        raise InvalidPolicy("backoff", "must be an object")
+        raise InvalidPolicy(path, "must be an object")
     members: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType] - values are checked one by one
     for name in members:
-        if name not in {"first_s", "factor", "cap_s"}:
-            raise InvalidPolicy(f"backoff.{name}", "unknown; known are cap_s, factor, first_s")
-    return {f"backoff.{name}": member for name, member in members.items()}
+        if name not in known:
+            raise InvalidPolicy(f"{path}.{name}", f"unknown; known are {', '.join(sorted(known))}")
+    return {f"{path}.{name}": member for name, member in members.items()}
 
 
-def _number(spec: Mapping[str, object], path: str, default: float, bounds: tuple[float, float]) -> float:
+def _rate(spec: Mapping[str, object]) -> Rate | None:
+    if "rate" not in spec:
+        return None
+    members = _members(spec, "rate", {"per_s", "burst"})
+    per_s = _number(members, "rate.per_s", None, (0.01, _MOST_PER_S))
+    return Rate(per_s=per_s, burst=_whole(members, "rate.burst", ceil(per_s), (1, _MOST_PER_S)))
+
+
+def _number(spec: Mapping[str, object], path: str, default: float | None, bounds: tuple[float, float]) -> float:
     value = spec.get(path, default)
     low, high = bounds
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:

@@ -36,6 +36,7 @@ from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.memory import DeliveredMemory
 from pulse_delivery.domain.ports import Sender
+from pulse_delivery.domain.rates import Rates
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.kinds.context import MqttTarget, OpenSender, SenderContext
 from pulse_delivery.lanes.fast_lane import FastLane, Held
@@ -105,7 +106,8 @@ async def start(lifecycle: Lifecycle) -> None:
         kind: PullConsumer(bus, DELIVERY.name, deliver_consumer(kind).name, clock=clock, capacity=limits.prefetch)
         for kind in senders
     }
-    troubles, lanes = Troubles(), Lanes[Held](limits)
+    rates = Rates(book.rate_of, clock.monotonic, replicas=settings.delivery_replicas)
+    troubles, lanes = Troubles(), Lanes[Held](limits, rates)
     settler = Settler(
         siding=siding,
         dead_letters=dead_letters,

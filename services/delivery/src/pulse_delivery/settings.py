@@ -17,7 +17,9 @@ class DeliverySettings(ServiceSettings):
         description="Slot budget: attempts in flight at once in this process, over all routes.",
     )
     delivery_replicas: Annotated[int, Unit("processes")] = Field(
-        default=1, ge=1, description="Replicas of delivery; each holds its share of what may be unacknowledged."
+        default=1,
+        ge=1,
+        description="Replicas of delivery; each has its share of what may be unacknowledged and of the routes' rates.",
     )
     secret_keys: SecretStr = Field(description="Key ring for secrets at rest: id:base64 pairs, the newest first.")
     egress_allow: list[str] = Field(

@@ -27,7 +27,7 @@ Webhook = Annotated[str | None, typer.Option("--webhook", metavar="URL", help="D
 MqttTopic = Annotated[str | None, typer.Option("--mqtt-topic", metavar="TOPIC", help="Republish to this topic.")]
 Kind = Annotated[str | None, typer.Option("--kind", help="Any installed kind, with --config.")]
 Config = Annotated[str | None, typer.Option("--config", help="JSON object: the kind's fields.")]
-Policy = Annotated[str | None, typer.Option("--policy", help="JSON object: deadline_s, backoff, max_age_s, …")]
+Policy = Annotated[str | None, typer.Option("--policy", help="JSON object: deadline_s, backoff, max_age_s, rate, …")]
 
 
 @app.command("create")

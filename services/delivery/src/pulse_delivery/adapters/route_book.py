@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pulse_contracts.ids import RouteId
-from pulse_contracts.routes import Route
+from pulse_contracts.routes import Rate, Route
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_storage import routes
@@ -41,6 +41,11 @@ class RouteBook:
         """Return a route at *revision* or later; None while the book does not know that."""
         found = self._destinations.get(route)
         return found if found and found.route.revision >= revision else None
+
+    def rate_of(self, route: RouteId) -> Rate | None:
+        """Return the rate in a route's policy as it is now."""
+        found = self._destinations.get(route)
+        return found.route.policy.rate if found else None
 
     async def wait_for(self, route: RouteId, revision: int) -> Destination | None:
         """Wait a moment for a revision that the router saw before we did; None if it does not come."""

@@ -1,16 +1,20 @@
 """The lanes: who may be attempted now, who waits, who moves to the siding. Synchronous; returns the effects.
 
 Every message offered is in exactly one place: in flight (a ticket), waiting in its lane, or handed back to be
-shunted. No lane waits for another: what finds no slot goes to the siding at once.
+shunted. No lane waits for another: what finds no slot goes to the siding at once. What only has to wait for a permit of
+its route's rate waits in the lane if it is due soon, holds no slot, and is started by whoever watches `next_due_at`.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Generic, TypeVar
 
 from pulse_contracts.ids import RouteId
+from pulse_delivery.domain.due import DueRoutes
 from pulse_delivery.domain.lane import Lane
 from pulse_delivery.domain.limits import LaneLimits
+from pulse_delivery.domain.rates import Rates
 
 T = TypeVar("T")
 
@@ -40,10 +44,13 @@ class Refused(Generic[T]):
 
 
 class Lanes(Generic[T]):
-    """All lanes of a process, and the slots they share with the siding's turns."""
+    """All lanes of a process, and the slots and permits they share with the siding's turns."""
 
-    def __init__(self, limits: LaneLimits) -> None:
+    def __init__(self, limits: LaneLimits, rates: Rates) -> None:
         self._limits = limits
+        self._rates = rates
+        self._due = DueRoutes()
+        """Lanes whose first message waits for a permit, and nothing else."""
         self._lanes: dict[RouteId, Lane[T]] = {}
         self._tickets = count(1)
         self._route_of: dict[int, RouteId] = {}
@@ -67,15 +74,37 @@ class Lanes(Generic[T]):
         """Lanes with an attempt in flight."""
         return self._busy
 
-    def borrow_slot(self) -> bool:
-        """Take a slot for a turn, if one is free; turns together get at most half of them."""
+    def borrow_slot(self, route: RouteId) -> bool:
+        """Take a slot and a permit for a turn of the route, or neither; turns together get at most half of the slots.
+
+        What waits for a permit in the route's lane is older, and goes first.
+        """
         if self.in_flight >= self._limits.slots or self._borrowed >= max(1, self._limits.slots // 2):
+            return False
+        if route in self._due or not self._rates.take(route):
             return False
         self._borrowed += 1
         return True
 
     def return_slot(self) -> None:
         self._borrowed -= 1
+
+    @property
+    def next_due_at(self) -> float | None:
+        """When the next lane gets a permit that it waits for, by the rates' clock; None if no lane does."""
+        return self._due.next_at
+
+    def take_due(self) -> list[RouteId]:
+        """Return the routes whose lane has the permit that it waited for: `proceed` with each."""
+        return self._due.take(self._rates.now)
+
+    def owe_permit(self, route: RouteId) -> None:
+        """Count an attempt that no lane and no turn makes, and that cannot wait: the next ones have to."""
+        self._rates.owe(route)
+
+    def permit_wait_s(self, route: RouteId, nth: int = 1) -> float:
+        """Return in how long the route may make its *nth* attempt from now by its rate; 0 if it may now."""
+        return self._rates.wait_s(route, nth)
 
     def offer(self, route: RouteId, item: T, now: float, *, in_flight: int) -> Start[T] | Waiting | Refused[T]:
         """Find a place for *item*. *now* is net of the process's own lag; *in_flight* is the route's own bound."""
@@ -86,7 +115,10 @@ class Lanes(Generic[T]):
         if not lane.waiting and len(lane.started) < self._cap(lane, in_flight, stuck=stuck):
             if self.in_flight >= self._limits.slots:
                 return Refused(item=item, reason="no_slot")
-            return self._start(lane, item, now)
+            if self._rates.take(route):
+                return self._start(lane, item, now)
+            if not stuck:
+                return self._wait_for_permit(lane, item)
         if stuck:
             return Refused(item=item, reason="lane_stuck")
         return self._wait(lane, item)
@@ -103,18 +135,26 @@ class Lanes(Generic[T]):
     def hold(self, route: RouteId) -> None:
         """Gather the route's messages in its lane: the last of its siding are being delivered."""
         self._lane(route).is_held = True
+        self._due.discard(route)
 
-    def release(self, route: RouteId, now: float, *, in_flight: int) -> tuple[list[Start[T]], list[T]]:
-        """Let a held lane run. If no slot is free, what gathered is handed back: nothing would ever start it."""
+    def release(self, route: RouteId, now: float, *, in_flight: int) -> tuple[list[Start[T]], list[Refused[T]]]:
+        """Let a held lane run, as `proceed` does."""
+        self._lane(route).is_held = False
+        return self.proceed(route, now, in_flight=in_flight)
+
+    def proceed(self, route: RouteId, now: float, *, in_flight: int) -> tuple[list[Start[T]], list[Refused[T]]]:
+        """Start what waits in a lane; what nothing would start, or only a permit that is far away, is handed back."""
         lane = self._lane(route)
-        lane.is_held = False
         starts = self._start_waiting(lane, now, in_flight)
-        return starts, [] if lane.started else self.withdraw(route)
+        if lane.started or lane.is_held or route in self._due:
+            return starts, [Refused(item=item, reason="rate_limited") for item in self._cut_tail(lane)]
+        return starts, [Refused(item=item, reason="no_slot") for item in self.withdraw(route)]
 
     def withdraw(self, route: RouteId) -> list[T]:
         """Hand back what waits in a lane, which is held no longer: the route is troubled."""
         lane = self._lane(route)
         lane.is_held = False
+        self._due.discard(route)
         items = list(lane.waiting)
         lane.waiting.clear()
         self._waiting -= len(items)
@@ -144,7 +184,11 @@ class Lanes(Generic[T]):
         candidates = [lane for lane in self._lanes.values() if lane.waiting]
         if not candidates:
             return []
-        return self.withdraw(max(candidates, key=lambda lane: lane.usual_s or self._limits.stuck_after_s).route)
+        return self.withdraw(max(candidates, key=self._slowness_s).route)
+
+    def _slowness_s(self, lane: Lane[T]) -> float:
+        usual_s = lane.usual_s or self._limits.stuck_after_s
+        return max(usual_s, self._rates.wait_s(lane.route, len(lane.waiting)))
 
     def _cap(self, lane: Lane[T], in_flight: int, *, stuck: bool) -> int:
         busy = max(1, self._busy + (not lane.started))
@@ -161,22 +205,49 @@ class Lanes(Generic[T]):
 
     def _start_waiting(self, lane: Lane[T], now: float, in_flight: int) -> list[Start[T]]:
         starts: list[Start[T]] = []
+        self._due.discard(lane.route)
         while (
             lane.waiting
             and not lane.is_held
             and self.in_flight < self._limits.slots
             and len(lane.started) < self._cap(lane, in_flight, stuck=lane.is_stuck(now, self._limits))
         ):
+            if not self._rates.take(lane.route):
+                self._await_permit(lane)
+                break
             self._waiting -= 1
             starts.append(self._start(lane, lane.waiting.popleft(), now))
         return starts
 
     def _wait(self, lane: Lane[T], item: T) -> Waiting | Refused[T]:
+        if self._rates.wait_s(lane.route, len(lane.waiting) + 1) > self._limits.permit_wait_s:
+            return Refused(item=item, reason="rate_limited")
         if len(lane.waiting) >= self._limits.lane_waiting:
-            return Refused(item=item, reason="lane_full")
+            return Refused(item=item, reason="rate_limited" if lane.route in self._due else "lane_full")
         lane.waiting.append(item)
         self._waiting += 1
         return Waiting()
+
+    def _wait_for_permit(self, lane: Lane[T], item: T) -> Waiting | Refused[T]:
+        answer = self._wait(lane, item)
+        if isinstance(answer, Waiting):
+            self._await_permit(lane)
+        return answer
+
+    def _await_permit(self, lane: Lane[T]) -> None:
+        # Not later than this, though the permit be: the rate may have been edited since the messages began to wait.
+        wait_s = min(self._rates.wait_s(lane.route), self._limits.permit_wait_s)
+        self._due.put(lane.route, self._rates.now + wait_s)
+
+    def _cut_tail(self, lane: Lane[T]) -> list[T]:
+        """Hand back the last messages of a lane that would wait too long for their permits."""
+        tail: deque[T] = deque()
+        while lane.waiting and self._rates.wait_s(lane.route, len(lane.waiting)) > self._limits.permit_wait_s:
+            tail.appendleft(lane.waiting.pop())
+            self._waiting -= 1
+        if not lane.waiting:
+            self._due.discard(lane.route)
+        return list(tail)
 
     def _lane(self, route: RouteId) -> Lane[T]:
         lane = self._lanes.get(route)

@@ -15,6 +15,8 @@ class LaneLimits:
     """Attempts in flight of one route: no route takes the budget for itself."""
     lane_waiting: int = 64
     """Messages that wait in a lane: a short burst is no reason for the siding."""
+    permit_wait_s: float = 2.0
+    """A permit further away than this is not waited for in a lane: a low rate holds next to nothing."""
     stuck_in_flight: int = 4
     """Attempts in flight of a stuck lane, which queues nothing: a hanging route holds next to nothing."""
     stuck_after_s: float = 0.5

@@ -10,6 +10,7 @@ from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
 from pulse_contracts.disposition import DeadLetter, Settle, Shunt
 from pulse_contracts.envelope import InvalidEnvelope
+from pulse_contracts.ids import RouteId
 from pulse_contracts.outcome import Delivered, Reach
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.attempts import Attempts
@@ -23,6 +24,7 @@ from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.domain.uplink import reach_of
 from pulse_delivery.lanes.outage import Outage, Verdict
+from pulse_delivery.lanes.permit_timer import PermitTimer
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
@@ -75,6 +77,7 @@ class FastLane:
         outage.on_end(lambda: lanes.forgive(self._now() + _FORGIVEN_S))
         self._metrics = metrics
         self._clock = clock
+        self._timer = PermitTimer(lanes, clock, self._proceed)
         self._lag_s = lag_s
         self._unsettled = 0
         self._unsettled_bytes = 0
@@ -88,6 +91,7 @@ class FastLane:
             for kind, consumer in self._consumers.items():
                 self._tasks.create_task(self._take_from(kind, consumer), name=f"delivery.take[{consumer.name}]")
             self._tasks.create_task(self._outage.run(), name="delivery.outage")
+            self._tasks.create_task(self._timer.run(), name="delivery.permits")
             while True:
                 self._tend()
                 await self._clock.sleep(_TICK_S)
@@ -111,12 +115,8 @@ class FastLane:
 
     def release(self, address: RouteAddress) -> None:
         """The siding holds nothing of the route any more: run what gathered in its lane."""
-        destination = self._book.get(address.route)
-        in_flight = destination.route.policy.in_flight if destination else 1
-        starts, refused = self._lanes.release(address.route, self._now(), in_flight=in_flight)
-        self._start(starts)
-        for item in refused:
-            self._shunt(item, "no_slot")
+        in_flight = self._in_flight_of(address.route)
+        self._carry_on(*self._lanes.release(address.route, self._now(), in_flight=in_flight))
 
     def withdraw(self, address: RouteAddress, reason: str) -> None:
         """The route is troubled: what waits in its lane goes behind the others in the siding."""
@@ -174,13 +174,27 @@ class FastLane:
             case Start() as start:
                 self._start([start])
             case Waiting():
-                pass
+                self._timer.check()
             case Refused(reason=reason):
                 self._refuse(item, reason)
 
+    def _proceed(self, route: RouteId) -> None:
+        """The lane has the permit that it waited for."""
+        self._carry_on(*self._lanes.proceed(route, self._now(), in_flight=self._in_flight_of(route)))
+
+    def _in_flight_of(self, route: RouteId) -> int:
+        destination = self._book.get(route)
+        return destination.route.policy.in_flight if destination else 1
+
+    def _carry_on(self, starts: Sequence[Start[Held]], refused: Sequence[Refused[Held]]) -> None:
+        self._start(starts)
+        for each in refused:
+            self._refuse(each.item, each.reason)
+        self._timer.check()
+
     def _refuse(self, item: Held, reason: str) -> None:
         """Move what has no room to the siding, unless its destination is out of reach for a reason of ours."""
-        if self._outage.is_down(item.parcel.address.kind):
+        if reason != "rate_limited" and self._outage.is_down(item.parcel.address.kind):
             self._spawn(self._sit_out(item), None)
         else:
             self._shunt(item, reason)
@@ -213,7 +227,10 @@ class FastLane:
         finally:
             in_flight = item.destination.route.policy.in_flight
             self._start(self._lanes.finish(start.ticket, self._now(), took_s=took_s, in_flight=in_flight))
+            self._timer.check()
         while (verdict := await self._outage.verdict(address, result.outcome)) is Verdict.PROBE:
+            # Everybody waits for what it finds out, so it does not wait for a permit.
+            self._lanes.owe_permit(address.route)
             result = await self._attempts.make(item.parcel, item.destination)
         if verdict is Verdict.OVER:
             self._count(item.message)

@@ -1,5 +1,6 @@
-"""Joins the turns to the fast lanes of all replicas: who holds a lane, who lends a slot."""
+"""Joins the turns to the fast lanes of all replicas: who holds a lane, who lends a slot, who makes the next attempt."""
 
+from collections.abc import Callable
 from typing import Final
 
 from pulse_bus.notices import TurnNotices
@@ -11,6 +12,8 @@ from pulse_delivery.lanes.fast_lane import FastLane, Held
 from pulse_runtime.clock import Clock
 
 _SLOT_RETRY_S: Final = 0.05
+_LONGEST_SLEEP_S: Final = 0.25
+"""So soon a wait notices that it is called off, or that the route's rate was edited."""
 _FOLLOW_S: Final = 3.0
 """A lane held for a turn of another process is held this long at most after the last word of it."""
 _REMIND_S: Final = 1.0
@@ -48,9 +51,18 @@ class FastLaneGate:
         self._notices.tell(address, Notice.RELEASE)
         self._release_here(address)
 
-    async def slot(self) -> None:
-        while not self._lanes.borrow_slot():
-            await self._clock.sleep(_SLOT_RETRY_S)
+    def permit_wait_s(self, address: RouteAddress, nth: int = 1) -> float:
+        return self._lanes.permit_wait_s(address.route, nth)
+
+    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
+        # Both at once: a slot kept while waiting for a permit is one that others lack, and permits gathered while
+        # waiting for slots would be spent in one burst.
+        while not is_called_off():
+            if self._lanes.borrow_slot(address.route):
+                return True
+            wait_s = self._lanes.permit_wait_s(address.route) or _SLOT_RETRY_S
+            await self._clock.sleep(min(wait_s, _LONGEST_SLEEP_S))
+        return False
 
     def return_slot(self) -> None:
         self._lanes.return_slot()

@@ -39,7 +39,9 @@ from pulse_runtime.metrics import DeliveryMetrics
 _log = get_logger(__name__)
 _GROWTH: Final = (1, 4, 16)
 _NEARLY_EMPTY: Final = 32
-"""So few waiting, new messages gather in the route's lane until the last of these are delivered."""
+"""So few waiting, new messages gather in the route's lane until the last of these are delivered …"""
+_NEARLY_EMPTY_S: Final = 2.0
+"""… unless these need longer than this for their permits: what gathers is held by the process."""
 _IDLE_CHECK_S: Final = 0.25
 _SWEEP_S: Final = 1.0
 _REMADE_WITHIN_S: Final = 2.0
@@ -61,8 +63,12 @@ class Gate(Protocol):
         """Run what gathered: the route is back on the fast lane."""
         ...
 
-    async def slot(self) -> None:
-        """Wait for a slot of the process's budget."""
+    def permit_wait_s(self, address: RouteAddress, nth: int = 1) -> float:
+        """Return in how long the route may make its *nth* attempt from now by its rate; 0 if it may now."""
+        ...
+
+    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
+        """Wait for a slot of the process's budget and a permit of the route's rate; False if it is called off."""
         ...
 
     def return_slot(self) -> None: ...
@@ -109,6 +115,9 @@ class Turn:
         self._heads: dict[str, Parcel] = {}
         """Parcels that were tried and given back, as they are after it: the header on the server does not know."""
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._queue = asyncio.Lock()
+        """Only the first of the messages that wait for a slot and a permit asks for them."""
+        self._finishing = False
         self._pause_until = rest.until if rest else None
         self._holding = False
         self._began = tools.clock.now()
@@ -119,7 +128,9 @@ class Turn:
 
     @property
     def paused_until(self) -> datetime | None:
-        """When the pause ends, if the turn only waits: it takes no place from a route that could be served."""
+        """When the pause ends or a permit comes, if the turn only waits: it takes no place from other routes."""
+        if self._pause_until is None and (wait_s := self._tools.gate.permit_wait_s(self._address)):
+            return self._tools.clock.now() + timedelta(seconds=wait_s)
         return self._pause_until
 
     def leave(self, *, close: bool) -> None:
@@ -203,9 +214,16 @@ class Turn:
         return destination is not None and not destination.route.enabled and not destination.route.deleted
 
     async def _finish_in_flight(self) -> None:
-        """Let attempts come to their end: one that is cut off may have been delivered all the same."""
-        if self._in_flight:
-            await asyncio.wait(set(self._in_flight))
+        """Let attempts come to their end: one that is cut off may have been delivered all the same.
+
+        Messages whose attempt has not begun are given back: their permits may be far away.
+        """
+        self._finishing = True
+        try:
+            if self._in_flight:
+                await asyncio.wait(set(self._in_flight))
+        finally:
+            self._finishing = False
 
     def _begin(self, message: Incoming, group: asyncio.TaskGroup) -> None:
         task = group.create_task(self._handle(message), name=f"delivery.turn[{self._address.route}].attempt")
@@ -246,7 +264,11 @@ class Turn:
 
     async def _attempt(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
         tools, route = self._tools, destination.route
-        await tools.gate.slot()
+        async with self._queue:
+            may_begin = await tools.gate.slot(self._address, lambda: self._is_called_off(parcel, destination))
+        if not may_begin:
+            await message.nak()
+            return
         try:
             result = await tools.attempts.make(parcel, destination)
         finally:
@@ -278,14 +300,27 @@ class Turn:
                 await tools.settler.record(parcel, route, result)
                 await self._fail(message, error, until)
 
+    def _is_called_off(self, parcel: Parcel, destination: Destination) -> bool:
+        """Whether an attempt that has not begun would not be made now; judged afresh when the message comes back."""
+        return (
+            self._finishing
+            or self._pause_until is not None
+            or self._tools.book.get(self._address.route) is not destination
+            or is_expired(waits_since(parcel, destination), destination.route.policy, self._tools.clock.now())
+        )
+
     def _note_success(self, pending: int) -> None:
         if self._healed_at is None:
             self._healed_at = self._tools.clock.monotonic()
         self._failures = 0
         self._successes += 1
         self._tools.metrics.probes_total.labels(result="ok").inc()
-        if pending <= _NEARLY_EMPTY:
+        if self._is_nearly_empty(pending):
             self._hold()
+
+    def _is_nearly_empty(self, waiting: int) -> bool:
+        wait_s = self._tools.gate.permit_wait_s(self._address, waiting)
+        return waiting <= _NEARLY_EMPTY and wait_s <= _NEARLY_EMPTY_S
 
     async def _grow(self, most: int) -> None:
         """Grow in few steps: a consumer is changed on a change of state, not on each success."""
@@ -338,7 +373,7 @@ class Turn:
             return False
         waiting = await tools.siding.waiting_of(self._address)
         if waiting:
-            if waiting <= _NEARLY_EMPTY and not self._failures:
+            if self._is_nearly_empty(waiting) and not self._failures:
                 self._hold()
             return False
         if tools.troubles.is_shunting(self._address) or consumer.buffered:
