@@ -4,13 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pulse_bus.api import api_request
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
+from pulse_bus.inspection import unacknowledged
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.publisher import Publisher
 from pulse_bus.siding import Siding, turn_name
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.subjects import RouteAddress, siding
+from pulse_contracts.topology import MIB, SIDING
 from pulse_contracts.turns import TurnState
 from pulse_testkit.nats import Bus
 
@@ -57,6 +60,39 @@ async def test_what_waits_is_counted_by_route(waiting_room: Siding, fill: Fill) 
 
     assert await waiting_room.waiting() == {"siding.webhook.acme.route-1": 3, "siding.webhook.globex.route-2": 2}
     assert await waiting_room.waiting_of(OTHER) == 2
+
+
+async def test_the_survey_tells_how_much_room_there_is(bus: Bus, waiting_room: Siding, fill: Fill) -> None:
+    empty = await waiting_room.survey()
+    assert (empty.waiting, empty.used_bytes) == ({}, 0)
+    assert (empty.most_bytes, empty.most_per_route) == (SIDING.max_bytes, SIDING.max_msgs_per_subject)
+
+    await fill(ONE, 3)
+    info = await api_request(bus.control, f"STREAM.INFO.{SIDING.name}")
+    await api_request(bus.control, f"STREAM.UPDATE.{SIDING.name}", {**info["config"], "max_bytes": 8 * MIB})
+
+    full = await waiting_room.survey()
+    assert full.waiting == {"siding.webhook.acme.route-1": 3}
+    assert (full.most_bytes, full.last_seq - full.first_seq) == (8 * MIB, 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+async def test_the_size_of_a_message_is_what_the_stream_counts(
+    waiting_room: Siding, delivery: Connection, publisher: Publish, count: int
+) -> None:
+    committer = await publisher(delivery, "SIDING")
+    subject = siding(ONE.kind, ONE.tenant, ONE.route)
+    outgoing = [
+        Outgoing(subject=subject, data=b"x" * n, message_id=f"m-{n}", headers={"Pulse-Cause": "behind", "n": str(n)})
+        for n in range(count)
+    ]
+    await committer.publish(*outgoing)
+    used = (await waiting_room.survey()).used_bytes
+
+    standing = await unacknowledged(delivery, "SIDING", subject, None)
+    assert sum(message.stored_bytes for message in standing) == used
+    charged = sum(message.stored_bytes for message in outgoing)
+    assert used <= charged <= used + 97 * count
 
 
 async def test_a_turn_is_opened_once(bus: Bus, waiting_room: Siding) -> None:

@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from pulse_bus.api import api_request
 from pulse_bus.connection import Connection
+from pulse_bus.outgoing import stored_bytes
 
 _TIMEOUT_S = 5.0
+_ADDED_BY_GET: Final = frozenset({"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"})
+"""Headers of the answer that are not the message's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +21,12 @@ class Standing:
     stream_seq: int
     data: bytes
     headers: dict[str, str]
+
+    @property
+    def stored_bytes(self) -> int:
+        """What the message counts against its stream's ``max_bytes``."""
+        own = {name: value for name, value in self.headers.items() if name not in _ADDED_BY_GET}
+        return stored_bytes(self.subject, own, self.data)
 
 
 async def unacknowledged(

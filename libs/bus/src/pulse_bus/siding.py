@@ -1,6 +1,7 @@
 """The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -26,6 +27,21 @@ _DELETE_FAILED: Final = 10057
 _RESUME_AFTER: Final = timedelta(seconds=0.1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """The siding as the server counts it. Bytes it counts for the whole only, not by subject."""
+
+    waiting: dict[str, int]
+    """Messages by subject: a route is troubled exactly when its subject is in here."""
+    used_bytes: int
+    most_bytes: int
+    """``max_bytes``; not positive without a bound."""
+    most_per_route: int
+    """``max_msgs_per_subject``; not positive without a bound."""
+    first_seq: int
+    last_seq: int
+
+
 class Siding:
     """Reads the siding and manages the consumers of turns. Every method may raise `ApiError` or `BusUnavailable`."""
 
@@ -35,7 +51,11 @@ class Siding:
         self.owner = owner
 
     async def waiting(self) -> dict[str, int]:
-        """Return how many messages wait, by subject: a route is troubled exactly when its subject is in here."""
+        """Return how many messages wait, by subject."""
+        return (await self.survey()).waiting
+
+    async def survey(self) -> Survey:
+        """Return what waits, and how much room there is."""
         counts: dict[str, int] = {}
         offset = 0
         while True:
@@ -46,7 +66,7 @@ class Siding:
             counts |= page
             offset += len(page)
             if not page or offset >= info.get("total", 0):
-                return counts
+                return _survey(counts, info)
 
     async def waiting_of(self, address: RouteAddress) -> int:
         """Return how many messages of one route wait."""
@@ -154,6 +174,18 @@ class Siding:
         }
         body = {"stream_name": SIDING.name, "config": config, "action": action}
         await api_request(self._connection, f"CONSUMER.CREATE.{SIDING.name}.{name}.{subject}", body)
+
+
+def _survey(waiting: dict[str, int], info: dict[str, Any]) -> Survey:
+    state, config = info["state"], info["config"]
+    return Survey(
+        waiting=waiting,
+        used_bytes=state["bytes"],
+        most_bytes=config["max_bytes"],
+        most_per_route=config["max_msgs_per_subject"],
+        first_seq=state["first_seq"],
+        last_seq=state["last_seq"],
+    )
 
 
 def turn_name(address: RouteAddress) -> str:
