@@ -25,6 +25,8 @@ _PROTOCOLS: Final = ("mqtt", "http")
 _ACCEPTED: Final = ("accepted", "duplicate", "quarantined", "rejected", "unavailable")
 _ROUTED: Final = ("matched", "unmatched", "error")
 _PUBLISHED: Final = ("ok", "duplicate", "refused", "timeout", "error")
+_BOUNDS: Final = ("route_messages", "route_bytes", "tenant", "siding")
+_RANKS: Final = ("1", "2", "3", "4", "5")
 _STREAM: Final = {"stream": OPEN}
 _KIND: Final = {"kind": OPEN}
 
@@ -137,6 +139,18 @@ class DeliveryMetrics(MetricSet):
     )
     dead_letters_total = CounterSpec(
         "pulse_delivery_dead_letters_total", "Messages given up, by reason.", {"reason": OPEN}
+    )
+    siding_bytes = GaugeSpec("pulse_delivery_siding_bytes", "Bytes of the siding in use, over all processes.")
+    siding_most_bytes = GaugeSpec("pulse_delivery_siding_most_bytes", "Bytes that the siding takes in all.")
+    siding_share = GaugeSpec(
+        "pulse_delivery_siding_share",
+        "Part of the siding, 0 to 1, that the fullest tenants hold, by rank; log events name tenants.",
+        {"rank": _RANKS},
+    )
+    siding_full_total = CounterSpec(
+        "pulse_delivery_siding_full_total",
+        "Messages that found no room in the siding and became dead letters, by the bound that was met.",
+        {"bound": _BOUNDS},
     )
     troubled_routes = GaugeSpec("pulse_delivery_troubled_routes", "Routes with an unparked message in the siding.")
     turns_in_use = GaugeSpec("pulse_delivery_turns_in_use", "Troubled routes that have a consumer on the siding.")

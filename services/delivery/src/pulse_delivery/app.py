@@ -32,11 +32,13 @@ from pulse_delivery.adapters.attempt_spans import AttemptSpans
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.adapters.shunts import Shunts
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.memory import DeliveredMemory
 from pulse_delivery.domain.ports import Sender
 from pulse_delivery.domain.rates import Rates
+from pulse_delivery.domain.room import SidingRoom
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.kinds.context import MqttTarget, OpenSender, SenderContext
 from pulse_delivery.lanes.fast_lane import FastLane, Held
@@ -44,6 +46,7 @@ from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.settings import DeliverySettings
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
+from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.turn import TurnTools
 from pulse_delivery.writers.dead_letters import dead_letter_writer
@@ -107,13 +110,12 @@ async def start(lifecycle: Lifecycle) -> None:
         for kind in senders
     }
     rates = Rates(book.rate_of, clock.monotonic, replicas=settings.delivery_replicas)
-    troubles, lanes = Troubles(), Lanes[Held](limits, rates)
+    troubles, lanes, room = Troubles(), Lanes[Held](limits, rates), SidingRoom(settings.siding_share)
     settler = Settler(
-        siding=siding,
+        shunts=Shunts(siding, room, troubles, metrics=metrics, clock=clock),
         dead_letters=dead_letters,
         attempts=records,
         descriptors=kinds,
-        troubles=troubles,
         metrics=metrics,
         clock=clock,
     )
@@ -152,7 +154,8 @@ async def start(lifecycle: Lifecycle) -> None:
             bus, SIDING.name, turn_name(route), clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
-    keeper = TurnKeeper(yard, troubles, book, tools, gate, metrics=metrics, clock=clock)
+    stocktaking = Stocktaking(yard, room, metrics=metrics, random=random)
+    keeper = TurnKeeper(yard, troubles, book, tools, gate, stocktaking=stocktaking, metrics=metrics, clock=clock)
 
     await book.feed.loaded.wait()
     await keeper.look_first()

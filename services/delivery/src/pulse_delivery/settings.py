@@ -21,6 +21,13 @@ class DeliverySettings(ServiceSettings):
         ge=1,
         description="Replicas of delivery; each has its share of what may be unacknowledged and of the routes' rates.",
     )
+    siding_share: Annotated[float, Unit("bytes per free byte")] = Field(
+        default=0.5,
+        gt=0,
+        le=16,
+        description="How much a tenant may hold of the siding for each byte that is free there: 1 lets a single tenant "
+        "take half of it, 0.5 a third.",
+    )
     secret_keys: SecretStr = Field(description="Key ring for secrets at rest: id:base64 pairs, the newest first.")
     egress_allow: list[str] = Field(
         default=[], description="Address ranges that webhooks may reach although they are not public."

@@ -14,14 +14,15 @@ from pulse_contracts.kinds import KindDescriptor
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.records import AttemptRecord, DeadLetterRecord
 from pulse_contracts.routes import Route
+from pulse_delivery.adapters.patience import publish_patiently
+from pulse_delivery.adapters.shunts import Shunts
 from pulse_delivery.domain.parcel import Parcel
-from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.domain.room import Claim
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import (
     ATTEMPT_RECORDS_LOST,
     DLQ_WRITE_FAILED,
-    MESSAGES_SHUNTED,
     ROUTE_ATTEMPT_FAILED,
     ROUTE_DELIVERED,
     ROUTE_DELIVERY_FAILED_DLQ,
@@ -30,7 +31,6 @@ from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
-_RETRY_S: Final = 1.0
 _FULL_PAUSE_S: Final = 30.0
 
 
@@ -49,19 +49,17 @@ class Settler:
     def __init__(
         self,
         *,
-        siding: Publisher,
+        shunts: Shunts,
         dead_letters: Publisher,
         attempts: Publisher,
         descriptors: dict[str, KindDescriptor],
-        troubles: Troubles,
         metrics: DeliveryMetrics,
         clock: Clock,
     ) -> None:
-        self._siding = siding
+        self._shunts = shunts
         self._dead_letters = dead_letters
         self._attempts = attempts
         self._descriptors = descriptors
-        self._troubles = troubles
         self._metrics = metrics
         self._clock = clock
 
@@ -95,51 +93,45 @@ class Settler:
             _log.warning(ATTEMPT_RECORDS_LOST, count=1, error=str(exc))
 
     async def shunt(self, message: Incoming, parcel: Parcel, route: Route | None, reason: str) -> None:
-        """Move the message to the siding, to the tail of its route, then acknowledge.
+        """Move the message to the siding, behind the others of its route, then acknowledge.
 
-        The route is troubled from the moment this is called. A full siding makes a dead letter; one that cannot be
-        reached keeps the message here, unacknowledged, until it can.
+        The route is troubled from the moment this is called. Without room there it becomes a dead letter.
         """
-        address = parcel.address
-        outgoing = Outgoing(
-            subject=subjects.siding(address.kind, address.tenant, address.route),
-            data=message.data,
-            message_id=_siding_id(message, parcel),
-            headers={
-                headers.ROUTE_REVISION: str(parcel.revision),
-                headers.ROUTED_AT: str(int(parcel.routed_at.timestamp() * 1000)),
-                headers.ATTEMPTS: str(parcel.attempts),
-                headers.ANSWERED: str(parcel.answered),
-                headers.CAUSE: reason,
-                **_trace(parcel),
-            },
-        )
-        waits = False
-        self._troubles.shunt_begins(address)
-        try:
-            waits = await self._publish_patiently(self._siding, outgoing)
-        finally:
-            self._troubles.shunt_ends(address, waits=waits)
-        if not waits:
-            await self.dead_letter(message, parcel, route, "siding_full", "the siding has no room for the route")
+        no_room = await self._shunts.put(message, parcel, reason)
+        if no_room is None:
+            await message.ack()
             return
-        self._metrics.shunts_total.labels(reason=reason).inc()
-        _log.debug(MESSAGES_SHUNTED, route_id=address.route, reason=reason)
-        failpoints.hit("delivery.after_shunt")
+        self._metrics.siding_full_total.labels(bound=no_room.bound).inc()
+        await self.dead_letter(message, parcel, route, "siding_full", no_room.error)
+
+    async def move_to_tail(self, message: Incoming, parcel: Parcel, reason: str) -> bool:
+        """Move the head of a siding to its tail, then acknowledge; False if the server has no room for both.
+
+        Then the message is still the caller's to settle: a move is no reason for a dead letter.
+        """
+        if await self._shunts.put(message, parcel, reason, Claim.MOVE):
+            return False
         await message.ack()
+        return True
 
     async def dead_letter(
         self, message: Incoming, parcel: Parcel, route: Route | None, reason: str, error: str
     ) -> None:
         """Publish a dead letter, then acknowledge.
 
-        With no room for it the message goes back to its stream for a while: held here it would count against what may
-        be pulled for everybody.
+        With no room for it the message waits in its route's siding, and is judged again there. In DELIVERY, held or
+        given back, it would count against what may be pulled for everybody: that comes last.
         """
-        if await self.publish_dead_letter(parcel, route, reason, error):
+        if await self.publish_dead_letter(parcel, route, reason, error) or await self._waits_in_siding(message, parcel):
             await message.ack()
         else:
             await message.nak(_FULL_PAUSE_S)
+
+    async def _waits_in_siding(self, message: Incoming, parcel: Parcel) -> bool:
+        address = parcel.address
+        if message.subject == subjects.siding(address.kind, address.tenant, address.route):
+            return False
+        return not await self._shunts.put(message, parcel, "dead_letters_full", Claim.OVERDRAFT)
 
     async def publish_dead_letter(self, parcel: Parcel, route: Route | None, reason: str, error: str) -> bool:
         """Return True when the dead letter is durable in its stream, False when there is no room for it there."""
@@ -156,42 +148,27 @@ class Settler:
             created_at=self._clock.now(),
             envelope=parcel.envelope,
         )
-        self._metrics.dead_letters_total.labels(reason=reason).inc()
-        _log.info(
-            ROUTE_DELIVERY_FAILED_DLQ,
-            route_id=address.route,
-            message_id=parcel.envelope.message_id,
-            destination=destination_of(route),
-            error=error,
-            reason=reason,
-        )
-        if failpoints.enabled("delivery.drop_dead_letter"):
-            return True
         outgoing = Outgoing(
             subject=subjects.dead_letter(address.tenant, address.route),
             data=record.encode(),
             message_id=f"{parcel.delivery_id}:dlq",
             headers=_trace(parcel),
         )
-        if await self._publish_patiently(self._dead_letters, outgoing):
-            return True
-        _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=parcel.envelope.message_id, error="no room")
-        return False
-
-    async def _publish_patiently(self, publisher: Publisher, outgoing: Outgoing) -> bool:
-        """Return True once it is committed, False if there is no room for it; waits out everything else."""
-        while True:
-            try:
-                await publisher.publish(outgoing)
-            except PublishRefused as exc:
-                if exc.reason in {"subject_full", "stream_full"}:
-                    return False
-                _log.warning("publish_refused", subject=outgoing.subject, error=str(exc))
-            except BusUnavailable as exc:
-                _log.warning("publish_failed", subject=outgoing.subject, error=str(exc))
-            else:
-                return True
-            await self._clock.sleep(_RETRY_S)
+        drops = failpoints.enabled("delivery.drop_dead_letter")
+        if not drops and await publish_patiently(self._dead_letters, outgoing, self._clock):
+            _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=parcel.envelope.message_id, error="no room")
+            return False
+        self._metrics.dead_letters_total.labels(reason=reason).inc()
+        _log.info(
+            ROUTE_DELIVERY_FAILED_DLQ,
+            route_id=address.route,
+            tenant_id=address.tenant,
+            message_id=parcel.envelope.message_id,
+            destination=destination_of(route),
+            error=error,
+            reason=reason,
+        )
+        return True
 
     def _observe(self, parcel: Parcel, route: Route, record: AttemptRecord) -> None:
         kind = parcel.address.kind
@@ -221,11 +198,6 @@ def destination_of(route: Route | None) -> str:
     if isinstance(url := route.config.get("url"), str):
         return "/".join(url.split("/", 3)[:3])
     return str(route.config.get("topic") or route.config.get("subject") or route.kind)
-
-
-def _siding_id(message: Incoming, parcel: Parcel) -> str:
-    """Name what is moved, so that a move whose ack was lost is recognised; to the tail it moves once an attempt."""
-    return f"{parcel.delivery_id}:s{parcel.attempts if message.subject.startswith('siding.') else ''}"
 
 
 def _trace(parcel: Parcel) -> dict[str, str]:

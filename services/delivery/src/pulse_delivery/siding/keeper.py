@@ -9,13 +9,13 @@ from typing import Final
 from pulse_bus.errors import BusError
 from pulse_bus.siding import Siding
 from pulse_contracts import headers
-from pulse_contracts.subjects import RouteAddress, parse_route_address
-from pulse_contracts.tokens import InvalidToken
+from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.domain.roster import Plan, Roster, Serving
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
+from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.turn import Turn, TurnTools
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
@@ -38,10 +38,12 @@ class TurnKeeper:
         tools: TurnTools,
         gate: FastLaneGate,
         *,
+        stocktaking: Stocktaking,
         metrics: DeliveryMetrics,
         clock: Clock,
     ) -> None:
         self._siding = siding
+        self._stocktaking = stocktaking
         self._troubles = troubles
         self._book = book
         self._tools = tools
@@ -91,13 +93,13 @@ class TurnKeeper:
             await self._carry_out(plan, group)
             await self._sweep_the_unserved()
             await self._measure_oldest()
+            await self._stocktaking.sample()
         except BusError as exc:
             _log.warning("siding_unreadable", error=str(exc))
         self._metrics.turns_in_use.set(len(self._turns))
 
     async def _read(self) -> None:
-        subjects = await self._siding.waiting()
-        waiting = {address: count for subject, count in subjects.items() if (address := _address(subject))}
+        waiting = await self._stocktaking.count()
         self._troubles.replace(waiting)
         self._metrics.troubled_routes.set(len(waiting))
 
@@ -170,10 +172,3 @@ class TurnKeeper:
         if not (routed_at.isascii() and routed_at.isdecimal()):
             return 0.0
         return max(0.0, self._clock.now().timestamp() - int(routed_at) / 1000)
-
-
-def _address(subject: str) -> RouteAddress | None:
-    try:
-        return parse_route_address(subject)
-    except InvalidToken:
-        return None

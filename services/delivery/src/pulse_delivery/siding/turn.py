@@ -25,6 +25,7 @@ from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
 from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.domain.backoff import pause_s
 from pulse_delivery.domain.decide import Attempt, decide, is_expired
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.roster import Rest
@@ -294,7 +295,10 @@ class Turn:
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
             case Shunt(reason=reason):
                 await tools.settler.record(parcel, route, result)
-                await tools.settler.shunt(message, parcel, route, reason)
+                if not await tools.settler.move_to_tail(message, parcel, reason):
+                    self._heads[parcel.delivery_id] = parcel
+                    pause = timedelta(seconds=pause_s(self._failures + 1, route.policy, None, tools.random))
+                    await self._fail(message, "no room at the tail", tools.clock.now() + pause)
             case ProbeFailed(pause_until=until, error=error):
                 self._heads[parcel.delivery_id] = parcel
                 await tools.settler.record(parcel, route, result)
