@@ -29,3 +29,8 @@ class PublishRefused(BusError):
         """``stream_full``, ``subject_full``, ``too_large``, ``backlog`` or ``other``."""
         self.description = description
         super().__init__(f"{stream} refused: {description}")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the stream has no room: it may have some later."""
+        return self.reason in {"stream_full", "subject_full"}

@@ -36,7 +36,7 @@ BROKER_DISCONNECTED: Final = "broker_disconnected"
 
 # Streams and consumers.
 PUBLISH_REFUSED: Final = "publish_refused"
-"""stream, reason: the stream is full; the sender was not acknowledged."""
+"""stream, reason: a stream did not take a message; the sender was not acknowledged."""
 
 # Ingest.
 MESSAGE_REJECTED: Final = "message_rejected"
@@ -44,7 +44,7 @@ MESSAGE_QUARANTINED: Final = "message_quarantined"
 TELEMETRY_STORED: Final = "telemetry_stored"
 """rows, duplicates, duration_s."""
 DELIVERY_QUEUE_FULL: Final = "delivery_queue_full"
-"""DELIVERY refused a batch. Predecessor's name."""
+"""DELIVERY has no room; the router waits. Once for each time that it fills. Predecessor's name."""
 
 # Router.
 MESSAGE_ROUTED: Final = "message_routed"

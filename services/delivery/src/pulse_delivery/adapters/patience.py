@@ -10,7 +10,6 @@ from pulse_runtime.logging import get_logger
 
 _log = get_logger(__name__)
 _RETRY_S: Final = 1.0
-_FULL: Final = frozenset({"subject_full", "stream_full"})
 
 
 async def publish_patiently(publisher: Publisher, outgoing: Outgoing, clock: Clock) -> PublishRefused | None:
@@ -19,7 +18,7 @@ async def publish_patiently(publisher: Publisher, outgoing: Outgoing, clock: Clo
         try:
             await publisher.publish(outgoing)
         except PublishRefused as exc:
-            if exc.reason in _FULL:
+            if exc.is_full:
                 return exc
             _log.warning("publish_refused", subject=outgoing.subject, error=str(exc))
         except BusUnavailable as exc:

@@ -71,7 +71,7 @@ class JetStreamQuarantineLog:
         try:
             await self._publisher.publish(message)
         except PublishRefused as exc:
-            if exc.reason in {"subject_full", "stream_full"}:
+            if exc.is_full:
                 # The one stated exception of promise 2: a subscriber cannot refuse, and the budget is spent.
                 self._metrics.quarantine_overflow_total.inc()
                 return Receipt(duplicate=False)

@@ -17,7 +17,13 @@ from pulse_contracts.routes import Route
 from pulse_router.domain.table import RouteTable, Verdict
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
-from pulse_runtime.events import DELIVERY_QUEUE_FULL, MESSAGE_ROUTED, ROUTE_FANOUT_ERROR, ROUTE_MATCH_ERROR
+from pulse_runtime.events import (
+    DELIVERY_QUEUE_FULL,
+    MESSAGE_ROUTED,
+    PUBLISH_REFUSED,
+    ROUTE_FANOUT_ERROR,
+    ROUTE_MATCH_ERROR,
+)
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import RouterMetrics
 
@@ -94,14 +100,23 @@ class Routing:
                     return
                 await self._publisher.publish(*outgoing)
             except PublishRefused as exc:
-                self.trouble = str(exc)
-                _log.warning(DELIVERY_QUEUE_FULL, error=str(exc))
+                self._note_refusal(exc)
             except BusUnavailable as exc:
                 self.trouble = str(exc)
             else:
                 self.trouble = None
                 return
             await self._clock.sleep(_REFUSED_PAUSE_S)
+
+    def _note_refusal(self, refused: PublishRefused) -> None:
+        """Say once why DELIVERY refuses: a batch of messages is refused again every second."""
+        if refused.reason == "backlog":
+            # DELIVERY refused nothing: the others of this batch, with many matches, are being committed first.
+            return
+        if self.trouble != str(refused):
+            event = DELIVERY_QUEUE_FULL if refused.is_full else PUBLISH_REFUSED
+            _log.warning(event, stream=refused.stream, reason=refused.reason, error=str(refused))
+        self.trouble = str(refused)
 
     def _count(self, envelope: Envelope, verdict: Verdict) -> None:
         self._metrics.messages_total.labels(result="matched" if verdict.matched else "unmatched").inc()

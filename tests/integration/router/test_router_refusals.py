@@ -1,0 +1,145 @@
+"""What the router does while DELIVERY does not take its matches."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from pulse_bus.api import api_request
+from pulse_bus.consumer import PullConsumer
+from pulse_bus.outgoing import Outgoing
+from pulse_bus.publisher import Publisher
+from pulse_contracts import subjects
+from pulse_contracts.envelope import Envelope
+from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
+from pulse_contracts.routes import Route
+from pulse_router.adapters.routing import Routing
+from pulse_router.domain.table import build_table
+from pulse_runtime.clock import Clock, SystemClock
+from pulse_runtime.metrics import BusMetrics, RouterMetrics
+from pulse_testkit.clock import ManualClock
+from pulse_testkit.nats import Bus
+
+ACME = TenantId("acme")
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+MIB = 1024 * 1024
+
+
+async def test_a_full_delivery_stream_is_told_once_and_waited_for(bus: Bus, manual_clock: ManualClock) -> None:
+    await _limit_delivery(bus, 1000)
+    async with _routing(bus, manual_clock, routes=1) as routing:
+        with structlog.testing.capture_logs() as events:
+            await _send(bus, 3, size_bytes=2000)
+            for _ in range(3):
+                await manual_clock.until_sleeping(3)
+                await manual_clock.advance(1.0)
+        assert _warnings(events) == ["delivery_queue_full"]
+        assert routing.trouble == "DELIVERY refused: maximum bytes exceeded"
+        assert await _ack_pending(bus) == 3
+
+        await _limit_delivery(bus, MIB)
+        await _until_routed(bus, manual_clock, 3)
+        assert routing.trouble is None
+
+
+async def test_matches_that_wait_for_their_turn_to_be_committed_are_no_trouble(
+    bus: Bus, manual_clock: ManualClock
+) -> None:
+    async with _routing(bus, manual_clock, routes=20, max_pending=20) as routing:
+        with structlog.testing.capture_logs() as events:
+            await _send(bus, 5, size_bytes=10)
+            await _until_routed(bus, manual_clock, 100)
+        assert _warnings(events) == []
+        assert routing.trouble is None
+
+
+@asynccontextmanager
+async def _routing(bus: Bus, clock: Clock, *, routes: int, max_pending: int = 20_000) -> AsyncGenerator[Routing]:
+    """Run the router's loop as the router: time passes by hand for its pauses, not for the wire."""
+    router = await bus.connect("router")
+    registry, real = CollectorRegistry(), SystemClock()
+    consumer = PullConsumer(router, "TELEMETRY", "router", clock=real, capacity=100)
+    publisher = Publisher(
+        router, "DELIVERY", clock=real, metrics=BusMetrics(registry), linger_s=0.05, max_pending=max_pending
+    )
+    table = build_table([_route(f"r-{n}") for n in range(routes)])
+    routing = Routing(consumer, publisher, lambda: table, metrics=RouterMetrics(registry), clock=clock)
+    async with _running(consumer.run()), _running(publisher.run()), _running(routing.run()):
+        yield routing
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    task = asyncio.create_task(work, name="test[running]")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _warnings(events: list[Any]) -> list[str]:
+    return [event["event"] for event in events if event["log_level"] == "warning"]
+
+
+async def _send(bus: Bus, count: int, *, size_bytes: int) -> None:
+    ingest = await bus.connect("ingest")
+    publisher = Publisher(ingest, "TELEMETRY", clock=SystemClock(), metrics=BusMetrics(CollectorRegistry()))
+    async with _running(publisher.run()):
+        await publisher.publish(*(_message(n, size_bytes) for n in range(count)))
+
+
+async def _until_routed(bus: Bus, clock: ManualClock, matches: int) -> None:
+    """Wait until all matches stand in DELIVERY and the router has acknowledged what it took."""
+    async with asyncio.timeout(10):
+        while (await _state(bus))["messages"] < matches or await _ack_pending(bus):
+            await clock.advance(1.0)
+
+
+async def _ack_pending(bus: Bus) -> int:
+    return (await api_request(bus.control, "CONSUMER.INFO.TELEMETRY.router"))["num_ack_pending"]
+
+
+async def _state(bus: Bus) -> dict[str, Any]:
+    return (await api_request(bus.control, "STREAM.INFO.DELIVERY"))["state"]
+
+
+async def _limit_delivery(bus: Bus, max_bytes: int) -> None:
+    info = await api_request(bus.control, "STREAM.INFO.DELIVERY")
+    await api_request(bus.control, "STREAM.UPDATE.DELIVERY", {**info["config"], "max_bytes": max_bytes})
+
+
+def _message(number: int, size_bytes: int) -> Outgoing:
+    device = DeviceId("d")
+    sent = Envelope(
+        message_id=MessageId(f"m-{number}"),
+        tenant_id=ACME,
+        device_id=device,
+        type="data",
+        topic="tenant/acme/device/d/data",
+        time=NOW,
+        received_at=NOW,
+        supplied_id=False,
+        traceparent=None,
+        payload=json.dumps({"blob": "x" * size_bytes}).encode(),
+    )
+    return Outgoing(subject=subjects.telemetry(ACME, device, "data"), data=sent.encode(), message_id=sent.message_id)
+
+
+def _route(route_id: str) -> Route:
+    return Route(
+        route_id=RouteId(route_id),
+        tenant_id=ACME,
+        name=route_id,
+        revision=1,
+        topic_filter="#",
+        payload_filter=None,
+        expression=None,
+        kind="webhook",
+        config={},
+    )
