@@ -76,6 +76,19 @@ async def test_a_child_that_fails_to_restart_is_tried_again(tmp_path: Path) -> N
     assert attempts == 4
 
 
+async def test_a_stopped_child_stays_down_until_it_is_restarted(tmp_path: Path) -> None:
+    async with Supervisor() as supervisor:
+        stopped = await supervisor.start(spec(tmp_path, "child", "exec sleep 60"))
+        await supervisor.stop("child")
+        assert stopped.status == -signal.SIGTERM
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await supervisor.until_ready("child")
+        again = await supervisor.restart("child")
+        assert again.pid != stopped.pid
+        assert again.status is None
+
+
 async def test_a_stop_while_a_restart_is_under_way_leaves_no_process(tmp_path: Path) -> None:
     spawned: list[int] = []
     restarting = asyncio.Event()

@@ -120,6 +120,13 @@ def test_a_full_route_is_refused_with_its_number_of_messages() -> None:
     assert refusal(made, address("acme", "other"), 1) is None
 
 
+@pytest.mark.parametrize(("most", "entered"), [(3, 3), (100, 90), (1000, 984)])
+def test_a_full_route_keeps_places_for_heads_that_move_to_the_tail(most: int, entered: int) -> None:
+    made = room(MIB, most_per_route=most)
+    assert fill(made, address("acme")) == entered
+    assert made.enter(address("acme"), 1, Claim.MOVE) is None
+
+
 def test_each_bound_says_its_figures() -> None:
     made = room(8 * MIB, share=1.0)
     fill(made, address("acme"), MIB // 8)

@@ -140,6 +140,10 @@ class EmbeddedStack:
         """Stops it in an orderly way and starts it again on the same ports; returns once it is ready."""
         await self._supervisor.restart(name)
 
+    async def stop(self, name: str) -> None:
+        """Stops it in an orderly way; it stays down until `restart`."""
+        await self._supervisor.stop(name)
+
     async def until_ready(self, name: str) -> None:
         await self._supervisor.until_ready(name)
 

@@ -150,6 +150,10 @@ class Supervisor:
         self._watch(supervised, child)
         return child
 
+    async def stop(self, name: str) -> None:
+        """Stops it in an orderly way; it stays down until `restart`."""
+        await _finished(self._supervised[name].take_down())
+
     async def until_ready(self, name: str) -> None:
         """Waits until the child is up (again)."""
         await self._supervised[name].ready.wait()

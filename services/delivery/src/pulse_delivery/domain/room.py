@@ -23,6 +23,8 @@ from pulse_delivery.domain.stock import Stock
 
 _MIB: Final = 1024 * 1024
 _OVERDRAFT: Final = 4.0
+_HEADROOM: Final = 16
+"""Places of a full route that are kept for moves: a head that goes to the tail is there twice for a moment."""
 
 
 class Bound(StrEnum):
@@ -155,7 +157,7 @@ class SidingRoom:
 
     def _judge(self, tenant: TenantId, stock: Stock, size_bytes: int, claim: Claim) -> NoRoom | None:
         most = self._extent.most_per_route
-        if most is not None and stock.messages >= most:
+        if most is not None and stock.messages >= most - min(_HEADROOM, most // 10):
             return NoRoom(bound=Bound.ROUTE_MESSAGES, error=f"{stock.messages:,} messages of the route wait already")
         free = self.free_bytes - size_bytes
         if free < 0:
