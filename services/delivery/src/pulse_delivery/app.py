@@ -80,18 +80,9 @@ async def start(lifecycle: Lifecycle) -> None:
     limits = _limits(settings)
     metrics.slots.set(limits.slots)
 
-    address = BusAddress(
-        url=settings.nats_url,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
-        service="delivery",
-    )
-    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
+    bus = await _open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
-    health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
-    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
-
     await _start_writers(frame, bus, pool, metrics)
     siding = Publisher(bus, SIDING.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     dead_letters = Publisher(bus, DEADLETTER.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
@@ -175,6 +166,19 @@ async def start(lifecycle: Lifecycle) -> None:
 
     lifecycle.on_stop("drain", drain, settings.drain_s + 2)
     frame.started()
+
+
+async def _open_bus(frame: Frame, settings: DeliverySettings) -> Connection:
+    address = BusAddress(
+        url=settings.nats_url,
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value(),
+        service="delivery",
+    )
+    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
+    frame.health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
+    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
+    return bus
 
 
 async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str]) -> None:
