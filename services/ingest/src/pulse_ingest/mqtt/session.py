@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 
 from pulse_contracts.topics import SUBSCRIPTION
 from pulse_ingest.settings import IngestSettings
+from pulse_runtime.socket_watch import socket_watch
 
 QOS: Final = 1
 WINDOW: Final = 1024
@@ -71,6 +72,7 @@ class MqttSession:
         client = self._client()
         # The one place that reaches into aiomqtt: issue 345 there, open since 2024.
         paho = client._client  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public way in 2.5
+        client._loop = socket_watch()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it takes no loop
         paho.manual_ack_set(True)
         async with client:
             granted = await client.subscribe(self._filter(), qos=QOS)

@@ -15,6 +15,7 @@ from pulse_delivery.kinds.context import MqttTarget, SenderContext
 from pulse_delivery.kinds.mqtt_republish.descriptor import check_topic, expand
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
+from pulse_runtime.socket_watch import socket_watch
 
 _log = get_logger(__name__)
 _RECONNECT_S: Final = 0.5
@@ -61,7 +62,7 @@ class MqttRepublisher:
 
     @staticmethod
     def _open(target: MqttTarget) -> aiomqtt.Client:
-        return aiomqtt.Client(
+        client = aiomqtt.Client(
             target.host,
             target.port,
             username=target.user,
@@ -70,6 +71,8 @@ class MqttRepublisher:
             keepalive=15,
             timeout=10,
         )
+        client._loop = socket_watch()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it takes no loop
+        return client
 
 
 @asynccontextmanager
