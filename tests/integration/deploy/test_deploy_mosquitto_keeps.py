@@ -1,0 +1,194 @@
+"""What mosquitto with deploy/mqtt/mosquitto.conf has acknowledged to a device reaches ingest, also through restarts."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import aiomqtt
+import pytest
+from deploy_mosquitto import BOILER, INGEST, IS_MISSING, REASON, Broker, password, run_mosquitto
+from support.pulse import running
+from support.tenant import Tenant
+from support.waiting import eventually
+
+from pulse_contracts.topics import SUBSCRIPTION
+
+pytestmark = [pytest.mark.skipif(IS_MISSING, reason=REASON), pytest.mark.timeout(180)]
+TOPIC = f"tenant/{BOILER}/reading"
+MORE_THAN_FITS = 500
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncGenerator[Broker]:
+    """A broker at which the session of ingest exists and is not connected."""
+    folder = tmp_path / "mosquitto"
+    folder.mkdir()
+    async with run_mosquitto(folder) as broker:
+        await make_session(broker)
+        yield broker
+
+
+async def make_session(broker: Broker) -> None:
+    async with broker.service(INGEST, clean_session=False) as ingest:
+        await ingest.subscribe(SUBSCRIPTION, qos=1)
+
+
+async def publish(broker: Broker, *bodies: str, topic: str = TOPIC) -> None:
+    async with broker.device(BOILER) as device:
+        for body in bodies:
+            await device.publish(topic, body, qos=1)
+
+
+async def received(broker: Broker, count: int) -> list[str]:
+    """Connect as ingest and return the first *count* messages."""
+    async with broker.service(INGEST, clean_session=False) as ingest, asyncio.timeout(30):
+        return [(await anext(ingest.messages)).payload.decode() for _ in range(count)]
+
+
+async def test_what_waits_for_ingest_survives_a_restart(broker: Broker) -> None:
+    sent = [f"before {number}" for number in range(50)]
+    await publish(broker, *sent)
+    await broker.stop()
+    await broker.start()
+    assert await received(broker, 50) == sent
+
+
+async def test_what_arrives_after_a_restart_waits_for_ingest(broker: Broker) -> None:
+    await broker.stop()
+    await broker.start()
+    await publish(broker, "after")
+    assert await received(broker, 1) == ["after"]
+
+
+async def test_what_waits_is_on_disk_one_turn_of_the_loop_after_its_acknowledgement(broker: Broker) -> None:
+    sent = [f"before {number}" for number in range(50)]
+    await publish(broker, *sent)
+    await publish(broker, "nowhere", topic="tenant/nobody")  # a turn later
+    await broker.stop(signal.SIGKILL)
+    await broker.start()
+    assert await received(broker, 50) == sent
+
+
+async def test_more_waits_than_the_default_of_a_thousand(broker: Broker) -> None:
+    sent = [str(number) for number in range(1500)]
+    async with broker.device(BOILER) as device:
+        await asyncio.gather(*(device.publish(TOPIC, body, qos=1, timeout=30) for body in sent))
+    assert set(await received(broker, 1500)) == set(sent)
+
+
+async def test_a_packet_that_is_far_too_large_is_not_acknowledged(broker: Broker) -> None:
+    with pytest.raises(aiomqtt.MqttError):
+        await publish(broker, "x" * 2_000_000)
+
+
+async def test_a_payload_that_is_too_large_for_ingest_still_reaches_it(broker: Broker) -> None:
+    await publish(broker, "x" * 300_000)
+    assert [len(body) for body in await received(broker, 1)] == [300_000]
+
+
+async def test_full_memory_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    async with run_mosquitto(tmp_path, memory_limit=6_000_000) as broker:
+        await make_session(broker)
+        acknowledged = await publish_until_refused(broker)
+        await broker.stop()
+        raise_memory_limit(broker, "memory_limit 6000000", "memory_limit 60000000")
+        await broker.start()
+        assert 100 < len(acknowledged) < MORE_THAN_FITS
+        assert set(await received(broker, len(acknowledged))) >= acknowledged
+
+
+async def publish_until_refused(broker: Broker) -> set[str]:
+    acknowledged: set[str] = set()
+    async with broker.device(BOILER, timeout=2) as device:
+        for number in range(MORE_THAN_FITS):
+            body = f"{number} {'x' * 20_000}"
+            try:
+                await device.publish(TOPIC, body, qos=1)
+            except aiomqtt.MqttError:
+                break
+            acknowledged.add(body)
+    return acknowledged
+
+
+def raise_memory_limit(broker: Broker, old: str, new: str) -> None:
+    path = broker.folder / "mosquitto.conf"
+    path.write_text(path.read_text().replace(old, new))
+
+
+class Fleet:
+    """Devices that send until told to stop, each message again until it is acknowledged."""
+
+    def __init__(self, broker: Broker, tenant: Tenant) -> None:
+        self.acknowledged: set[str] = set()
+        self._broker = broker
+        self._tenant = tenant
+        self._stopping = asyncio.Event()
+
+    async def send(self, device: str) -> None:
+        number = 0
+        while not self._stopping.is_set():
+            try:
+                async with self._broker.device(f"{self._tenant.tenant_id}/device/{device}") as client:
+                    while not self._stopping.is_set():
+                        message_id = f"{device}-{number}"
+                        body = f'{{"message_id": "{message_id}"}}'
+                        await client.publish(
+                            f"tenant/{self._tenant.tenant_id}/device/{device}/reading", body, qos=1, timeout=2
+                        )
+                        self.acknowledged.add(message_id)
+                        number += 1
+            except aiomqtt.MqttError:
+                await asyncio.sleep(0.05)  # as any device would before it connects again
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def until_more_are_acknowledged(self, count: int = 50) -> None:
+        wanted = len(self.acknowledged) + count
+        await eventually(lambda: len(self.acknowledged) >= wanted, 30, what=f"{wanted} acknowledged")
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+async def test_all_that_was_acknowledged_is_stored_through_restarts_of_broker_and_ingest(
+    tmp_path: Path, protocol: str
+) -> None:
+    (tmp_path / "mosquitto").mkdir()
+    async with run_mosquitto(tmp_path / "mosquitto") as broker:
+        mqtt = {
+            "PULSE_MQTT_PORT": str(broker.services.port),
+            "PULSE_MQTT_USER": INGEST,
+            "PULSE_MQTT_PASSWORD": password(INGEST),
+            "PULSE_MQTT_PROTOCOL": protocol,
+        }
+        async with running(tmp_path / "pulse", only={"ingest": mqtt}) as pulse:
+            tenant = await pulse.tenant()
+            names = ("d1", "d2", "d3")
+            await pulse.devices(tenant, *names)
+            broker.let_in(*(f"{tenant.tenant_id}/device/{name}" for name in names))
+            broker.reload()
+            fleet = Fleet(broker, tenant)
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(fleet.send(name), name=f"test.{name}")
+                await fleet.until_more_are_acknowledged()
+                await broker.stop()
+                await broker.start()
+                await fleet.until_more_are_acknowledged()
+                pulse.stack.kill("ingest")
+                await fleet.until_more_are_acknowledged()
+                await broker.stop()
+                await broker.start()
+                await fleet.until_more_are_acknowledged()
+                fleet.stop()
+
+            async def missing() -> set[str]:
+                return fleet.acknowledged - {supplied_id(row["payload"]) for row in await tenant.stored()}
+
+            assert await eventually(missing, 60, until=lambda lost: not lost) == set()
+            stored = [supplied_id(row["payload"]) for row in await tenant.stored()]
+            assert len(stored) == len(set(stored))
+
+
+def supplied_id(payload: str) -> str:
+    return payload.split('"')[3]
