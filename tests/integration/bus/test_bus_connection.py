@@ -54,6 +54,22 @@ async def test_inboxes_of_two_connections_of_one_service_differ(bus: Bus) -> Non
     assert one.expect()[0] != other.expect()[0]
 
 
+async def test_any_of_several_servers_will_do(bus: Bus) -> None:
+    with closed_port() as port:
+        for _ in range(5):  # they are tried in any order
+            url = f"nats://127.0.0.1:{port}, {bus.nats.url}"
+            address = BusAddress(url=url, user="ingest", password=bus.nats.password("ingest"), service="ingest")
+            async with connect(address) as connection:
+                assert connection.is_connected
+
+
+async def test_an_address_that_means_nothing_is_unavailability() -> None:
+    address = BusAddress(url="nats://", user="ingest", password="x", service="ingest")
+    with pytest.raises(BusUnavailable, match="invalid hostname"):
+        async with connect(address):
+            pass
+
+
 async def test_connecting_where_nobody_listens_is_unavailability() -> None:
     with closed_port() as port:
         address = BusAddress(url=f"nats://127.0.0.1:{port}", user="ingest", password="x", service="ingest")

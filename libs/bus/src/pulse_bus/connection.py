@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import nats.errors
@@ -30,6 +30,7 @@ class BusAddress:
     """Where NATS is, and as whom to log in."""
 
     url: str
+    """Of one server, or of several, separated by commas."""
     user: str
     password: str
     service: str
@@ -192,7 +193,7 @@ async def connect(
         # A client that reconnects for ever also tries for ever to connect at first, even with a wrong password.
         async with asyncio.timeout(timeout_s):
             await client.connect(
-                address.url,
+                [url.strip() for url in address.url.split(",")],
                 name=f"pulse-{address.service}",
                 user=address.user,
                 password=address.password,
@@ -206,7 +207,9 @@ async def connect(
                 reconnected_cb=on_reconnect,
             )
     except (nats.errors.Error, OSError) as exc:
-        await client.close()
+        # nats-py asserts that it was once told where to connect to; of an address that means nothing it was not.
+        with suppress(AssertionError):
+            await client.close()
         reason = errors[-1] if errors else exc
         raise BusUnavailable(f"cannot connect to NATS at {address.url} as {address.user}: {reason!r}") from exc
     connection = Connection(client, address.service, tracer)
