@@ -57,14 +57,16 @@ walls:
 dependencies:
     for member in libs/* services/*; do (cd "$member" && echo "$member" && deptry --no-ansi src) || exit 1; done
 
-# Write the generated pages of docs/reference
+# Write the generated pages of docs/reference and the generated files of deploy
 [group('docs')]
 docs:
     python docs/generate.py
+    python deploy/generate.py
 
 [group('docs')]
 docs-check:
     python docs/generate.py --check
+    python deploy/generate.py --check
 
 # The README's two commands in a fresh clone, as you or (as root) as another user
 [group('ci')]

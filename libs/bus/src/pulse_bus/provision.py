@@ -9,10 +9,11 @@ from pulse_bus.errors import ApiError
 from pulse_contracts.topology import STREAMS, ConsumerSpec, StreamSpec, consumers
 
 
-async def provision(connection: Connection, kinds: Iterable[str], *, replicas: int = 1) -> list[str]:
+async def provision(connection: Connection, kinds: Iterable[str], *, replicas: int | None = None) -> list[str]:
     """Create or update every stream and consumer; returns one line a difference, none when all matched.
 
-    Raises `ApiError` where the server cannot be made to match: a retention policy, for one, cannot be changed.
+    Without *replicas* a stream keeps as many copies as it has, and a new one gets one. Raises `ApiError` where the
+    server cannot be made to match: a retention policy, for one, cannot be changed.
     """
     changes: list[str] = []
     for stream in STREAMS:
@@ -22,8 +23,9 @@ async def provision(connection: Connection, kinds: Iterable[str], *, replicas: i
     return changes
 
 
-def stream_config(spec: StreamSpec, replicas: int) -> dict[str, Any]:
+def stream_config(spec: StreamSpec, replicas: int | None) -> dict[str, Any]:
     """Return the server's form of *spec*."""
+    copies = {} if replicas is None else {"num_replicas": replicas}
     return {
         "name": spec.name,
         "subjects": list(spec.subjects),
@@ -37,7 +39,7 @@ def stream_config(spec: StreamSpec, replicas: int) -> dict[str, Any]:
         "duplicate_window": int(spec.duplicate_window_s * NANOSECONDS),
         "allow_atomic": spec.allow_atomic,
         "allow_direct": spec.allow_direct,
-        "num_replicas": replicas,
+        **copies,
     }
 
 

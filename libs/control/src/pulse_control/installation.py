@@ -18,8 +18,11 @@ async def let_roles_log_in(dsn: str, passwords: Mapping[str, str]) -> None:
     await set_passwords(dsn, dict(passwords))
 
 
-async def provision_bus(address: BusAddress, *, replicas: int = 1) -> list[str]:
-    """Make streams and consumers match, for every installed kind that emits; returns what changed."""
+async def provision_bus(address: BusAddress, *, replicas: int | None = None) -> list[str]:
+    """Make streams and consumers match, for every installed kind that emits; returns what changed.
+
+    Without *replicas* streams keep as many copies as they have.
+    """
     kinds = [kind.name for kind in installed_kinds().values() if kind.emits]
     async with connect(address) as connection:
         return await provision(connection, kinds, replicas=replicas)

@@ -1,5 +1,9 @@
 """``pulse migrate`` and ``pulse provision``."""
 
+from typing import Annotated
+
+import typer
+
 from pulse_cli.options import Data, Json
 from pulse_cli.output import emit
 from pulse_cli.running import run
@@ -16,10 +20,18 @@ def migrate(data: Data = None, *, as_json: Json = False) -> None:
     run(work())
 
 
-def provision(data: Data = None, *, as_json: Json = False) -> None:
+def provision(
+    replicas: Annotated[
+        int | None,
+        typer.Option("--replicas", min=1, max=5, help="Copies of each stream: 3 in a cluster; else as they are."),
+    ] = None,
+    data: Data = None,
+    *,
+    as_json: Json = False,
+) -> None:
     """Make streams and consumers match this version, and print the difference."""
 
     async def work() -> None:
-        emit({"changed": await provision_bus(find_target(data).bus)}, as_json=as_json)
+        emit({"changed": await provision_bus(find_target(data).bus, replicas=replicas)}, as_json=as_json)
 
     run(work())
