@@ -129,7 +129,12 @@ async def test_data_that_the_database_cannot_hold_is_refused_whole(
 async def test_a_database_that_is_down_is_unavailability_and_then_works_again(database: Database, ingest: Pool) -> None:
     await telemetry.store(ingest, [envelope()])
 
+    # The kernel ends the postmaster first: a backend may answer once more until it notices.
+    gone = asyncio.Event()
+    async with ingest.acquire() as connection:
+        connection.add_termination_listener(lambda _connection: gone.set())
     database.postgres.kill()
+    await gone.wait()
     with pytest.raises(StorageUnavailable):
         await telemetry.store(ingest, [envelope()])
     await database.postgres.until_ready()

@@ -66,8 +66,8 @@ def _outgoing(message: Incoming, parcel: Parcel, reason: str) -> Outgoing:
         headers.ANSWERED: str(parcel.answered),
         headers.CAUSE: reason,
     }
-    if parcel.envelope.traceparent:
-        fields[headers.TRACEPARENT] = parcel.envelope.traceparent
+    if parcel.traceparent:
+        fields[headers.TRACEPARENT] = parcel.traceparent
     return Outgoing(
         subject=subjects.siding(address.kind, address.tenant, address.route),
         data=message.data,
