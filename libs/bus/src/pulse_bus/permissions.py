@@ -83,11 +83,22 @@ SERVICES: Final[dict[str, Permissions]] = {
         subscribe=("_INBOX_delivery.>", "turn.>"),
     ),
     "control": Permissions(
-        publish=("$JS.API.>",),
-        subscribe=("_INBOX_control.>",),
+        # acks of what the nats CLI views
+        publish=("$JS.API.>", "$JS.ACK.>"),
+        subscribe=(
+            "_INBOX_control.>",
+            "telemetry.>",
+            "delivery.>",
+            "siding.>",
+            "deadletter.>",
+            "quarantine.>",
+            "attempt.>",
+            "turn.>",
+            _TRACED,
+        ),
     ),
 }
-"""By service. ``control`` is the operator's: provisioning and the questions of the CLI."""
+"""By service. ``control`` is the operator's: provisioning, the questions of `pulse`, and watching with the nats CLI."""
 
 MQTT_CLIENT: Final[dict[str, Permissions]] = {
     "ingest-mqtt": Permissions(publish=(), subscribe=("tenant.*.device.>",)),

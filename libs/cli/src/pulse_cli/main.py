@@ -5,6 +5,7 @@ import typer
 from pulse_cli.commands import device, dlq, route, tenant
 from pulse_cli.commands.demo import demo
 from pulse_cli.commands.installation import migrate, provision
+from pulse_cli.commands.nats import PASSED_ON, nats
 from pulse_cli.commands.up import up
 from pulse_runtime.logging import configure
 
@@ -18,6 +19,7 @@ app.command("up")(up)
 app.command("demo")(demo)
 app.command("migrate")(migrate)
 app.command("provision")(provision)
+app.command("nats", context_settings=PASSED_ON)(nats)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(device.app, name="device")
 app.add_typer(route.app, name="route")
