@@ -25,6 +25,8 @@ MAY_PUBLISH = {
     ),
     "router": (
         "delivery.webhook.acme.r1",
+        "judgement.acme",
+        "$JS.API.CONSUMER.MSG.NEXT.ATTEMPT.judgement-writer",
         "$JS.API.CONSUMER.MSG.NEXT.TELEMETRY.router",
         "$JS.API.CONSUMER.INFO.TELEMETRY.router",
         "$JS.ACK.TELEMETRY.router.1.1.1.1.0",
@@ -59,6 +61,7 @@ TOPICS = (
     "siding.webhook.acme.r1",
     "deadletter.acme.r1",
     "attempt.acme.r1",
+    "judgement.acme",
     "quarantine.acme",
     "export.acme.x",
 )
@@ -77,6 +80,9 @@ OPERATORS = (
     "$JS.API.STREAM.SNAPSHOT.TELEMETRY",
     "$JS.API.SERVER.REMOVE",
 )
+WATCHED = tuple(
+    f"{prefix}.>" for prefix in ("telemetry", "delivery", "siding", "deadletter", "quarantine", "attempt", "judgement")
+)
 MAY_NOT_PUBLISH = {
     "ingest": (
         *NOBODYS,
@@ -92,7 +98,7 @@ MAY_NOT_PUBLISH = {
     "router": (
         *NOBODYS,
         *OPERATORS,
-        *(subject for subject in TOPICS if not subject.startswith("delivery")),
+        *(subject for subject in TOPICS if not subject.startswith(("delivery", "judgement"))),
         "$JS.API.CONSUMER.MSG.NEXT.TELEMETRY.store",
         "$JS.ACK.TELEMETRY.store.1.1.1.1.0",
         "$JS.API.STREAM.PURGE.TELEMETRY",
@@ -154,10 +160,19 @@ async def test_a_service_may_publish_nothing_else(bus: Bus, service: str) -> Non
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_reads_its_own_inbox_only(bus: Bus, service: str) -> None:
     others = tuple(f"_INBOX_{other}.>" for other in SERVICES if other != service)
-    forbidden = (*others, ">", "telemetry.>", "delivery.>", "siding.>", "$JS.API.>", "tenant.>", "_INBOX.>", "export.>")
+    forbidden = (*others, ">", "$JS.API.>", "tenant.>", "_INBOX.>", "export.>")
 
     assert await refusals(bus, service, subscribe=(f"_INBOX_{service}.x.y",)) == set()
     assert await refusals(bus, service, subscribe=forbidden) == {subject.lower() for subject in forbidden}
+
+
+@pytest.mark.parametrize("service", [service for service in SERVICES if service != "control"])
+async def test_a_service_hears_of_no_message_that_no_consumer_brings(bus: Bus, service: str) -> None:
+    assert await refusals(bus, service, subscribe=WATCHED) == set(WATCHED)
+
+
+async def test_the_operator_may_watch_what_passes(bus: Bus) -> None:
+    assert await refusals(bus, "control", subscribe=WATCHED) == set()
 
 
 async def test_each_service_is_listed_here() -> None:

@@ -18,6 +18,7 @@ from pulse_contracts import subjects
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
 from pulse_contracts.routes import Route
+from pulse_router.adapters.judgements import Judgements
 from pulse_router.adapters.routing import Routing
 from pulse_router.domain.table import build_table
 from pulse_runtime.clock import Clock, SystemClock
@@ -68,7 +69,9 @@ async def _routing(bus: Bus, clock: Clock, *, routes: int, max_pending: int = 20
         router, "DELIVERY", clock=real, metrics=BusMetrics(registry), linger_s=0.05, max_pending=max_pending
     )
     table = build_table([_route(f"r-{n}") for n in range(routes)])
-    routing = Routing(consumer, publisher, lambda: table, metrics=RouterMetrics(registry), clock=clock)
+    metrics = RouterMetrics(registry)
+    judgements = Judgements(publisher, metrics=metrics, clock=clock)
+    routing = Routing(consumer, publisher, lambda: table, judgements=judgements, metrics=metrics, clock=clock)
     async with _running(consumer.run()), _running(publisher.run()), _running(routing.run()):
         yield routing
 

@@ -26,6 +26,8 @@ INSERTS = {
         "INSERT INTO route_revisions (tenant_id, route_id, revision, definition) "
         "SELECT $1, route_id, 7, '{}' FROM message_routes WHERE tenant_id = $1 LIMIT 1"
     ),
+    "route_generations": "INSERT INTO route_generations VALUES ($1, 1)",
+    "judgements": "INSERT INTO judgements VALUES ($1, now(), gen_random_uuid(), 1, ARRAY[gen_random_uuid()])",
     "telemetry": (
         "INSERT INTO telemetry VALUES ($1, 'd1', now(), gen_random_uuid(), 't', 'tenant/x/device/d1/t', '{}', now())"
     ),

@@ -1,12 +1,14 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from storage_rows import ACME, GLOBEX, NOON, add_tenants, dead_letter
 
 from pulse_contracts.ids import RouteId, new_message_id
-from pulse_contracts.records import AttemptRecord, QuarantineRecord
+from pulse_contracts.records import AttemptRecord, JudgementRecord, QuarantineRecord
 from pulse_contracts.storing import DataRefused, StorageUnavailable
-from pulse_storage import dead_letters, delivery_log, quarantine
+from pulse_storage import dead_letters, delivery_log, judgements, quarantine
 from pulse_storage.pool import Pool
 from pulse_testkit.postgres import Database
 
@@ -105,3 +107,34 @@ async def test_an_attempt_that_makes_no_sense_is_refused_data(delivery: Pool) ->
 
     with pytest.raises(DataRefused):
         await delivery_log.store(delivery, [record])
+
+
+def judgement(judged_at: datetime) -> JudgementRecord:
+    return JudgementRecord(
+        judgement_id=str(uuid4()),
+        tenant_id=ACME,
+        generation=4,
+        judged_at=judged_at,
+        message_ids=[new_message_id(), new_message_id()],
+    )
+
+
+async def test_a_judgement_is_one_row_however_often_it_is_delivered(database: Database) -> None:
+    router = await database.pool("pulse_router")
+    record = judgement(NOON)
+    for _ in range(2):
+        await judgements.store(router, [record])
+
+    owner = await database.owner()
+    rows = await owner.fetch("SELECT generation, message_ids::text[] FROM judgements")
+    assert [tuple(row) for row in rows] == [(4, record.message_ids)]
+
+
+async def test_old_judgements_are_forgotten(database: Database) -> None:
+    router, now = await database.pool("pulse_router"), datetime.now(UTC)
+    kept, forgotten = judgement(now - timedelta(days=6)), judgement(now - timedelta(days=8))
+    await judgements.store(router, [kept, forgotten])
+    await judgements.prune(router, older_than_days=7)
+
+    owner = await database.owner()
+    assert await owner.fetchval("SELECT array_agg(judged_at) FROM judgements") == [kept.judged_at]

@@ -156,3 +156,50 @@ async def test_a_feed_survives_the_database_and_reads_again(database: Database, 
     await follower.until({"alarms", "second"})
     run.cancel()
     await asyncio.wait({run})
+
+
+def another_route(name: str) -> StoredRoute:
+    return replace(stored_route(), route=replace(stored_route().route, route_id=new_route_id(), name=name))
+
+
+async def test_each_change_of_any_route_of_a_tenant_is_its_next_generation(database: Database, control: Pool) -> None:
+    first, second = stored_route(), another_route("second")
+    await routes.create(control, first, {}, "op")
+    await routes.create(control, second, {}, "op")
+    await routes.update(control, first, {}, actor="op", action="route.update")
+
+    async with (await database.pool("pulse_router")).acquire() as connection:
+        listed = {route.route_id: route.generation for route in await routes.list_for_matching(connection)}
+    assert listed == {first.route.route_id: 3, second.route.route_id: 2}
+    owner = await database.owner()
+    history = await owner.fetch("SELECT route_id::text, revision, generation FROM route_revisions ORDER BY generation")
+    assert [tuple(row) for row in history] == [
+        (first.route.route_id, 1, 1),
+        (second.route.route_id, 1, 2),
+        (first.route.route_id, 2, 3),
+    ]
+
+
+async def test_a_change_waits_for_the_one_before_it(database: Database, control: Pool) -> None:
+    """Who reads the routes must never see a generation and miss an earlier one that commits later."""
+    await routes.create(control, stored_route(), {}, "op")
+    owner = await database.owner()
+    async with owner.transaction():
+        await owner.execute("UPDATE route_generations SET generation = generation + 1 WHERE tenant_id = $1", ACME)
+        waiting = asyncio.create_task(routes.create(control, another_route("later"), {}, "op"))
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        async with asyncio.timeout(10):
+            while not await owner.fetchval(blocked):
+                assert not waiting.done()
+    await waiting
+    assert await owner.fetchval("SELECT generation FROM message_routes WHERE name = 'later'") == 3
+
+
+async def test_a_change_of_a_route_that_another_changed_meanwhile_is_refused(control: Pool) -> None:
+    created = stored_route()
+    await routes.create(control, created, {}, "op")
+
+    assert await routes.update(control, created, {}, actor="one", action="route.update") == 2
+    assert await routes.update(control, created, {}, actor="other", action="route.update") is None

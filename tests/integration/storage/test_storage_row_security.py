@@ -38,7 +38,7 @@ MAY = {
         "message_ids": {"INSERT", "SELECT", "DELETE"},
         "quarantine": {"INSERT"},
     },
-    "pulse_router": {"message_routes": {"SELECT"}},
+    "pulse_router": {"message_routes": {"SELECT"}, "judgements": {"INSERT", "SELECT", "DELETE"}},
     "pulse_delivery": {
         "message_routes": {"SELECT"},
         "delivery_log": {"INSERT"},

@@ -17,6 +17,7 @@ def route(
     *,
     tenant: str = "acme",
     revision: int = 1,
+    generation: int = 0,
     kind: str = "webhook",
     payload_filter: Mapping[str, object] | None = None,
     expression: str | None = None,
@@ -34,6 +35,7 @@ def route(
         kind=kind,
         config={},
         enabled=enabled,
+        generation=generation,
         deleted=deleted,
     )
 

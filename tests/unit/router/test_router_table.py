@@ -22,7 +22,7 @@ def matched(table: RouteTable, payload: Mapping[str, object] | None = None, tena
 
 
 def test_an_empty_table_matches_nothing() -> None:
-    assert judged(RouteTable()) == Verdict(matched=(), faults=())
+    assert judged(RouteTable()) == Verdict(matched=(), faults=(), generation=0)
 
 
 def test_the_routes_that_match_come_in_the_order_they_were_given() -> None:
@@ -153,3 +153,18 @@ def test_the_table_agrees_with_the_reference_matcher(
         if matches_route(found.topic_filter, found.payload_filter, topic, payload)
     ]
     assert matched(build_table(routes), payload) == expected
+
+
+def test_the_latest_change_of_any_of_the_tenants_routes_is_its_generation() -> None:
+    table = build_table(
+        [
+            route("old", generation=3),
+            route("gone", generation=7, deleted=True),
+            route("theirs", tenant="globex", generation=9),
+        ]
+    )
+    assert judged(table).generation == 7
+
+
+def test_a_tenant_without_a_route_that_matches_is_judged_all_the_same() -> None:
+    assert judged(build_table([route("r", "tenant/acme/other", generation=2)])).generation == 2

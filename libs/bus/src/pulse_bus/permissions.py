@@ -49,7 +49,15 @@ SERVICES: Final[dict[str, Permissions]] = {
         subscribe=("_INBOX_ingest.>",),
     ),
     "router": Permissions(
-        publish=("delivery.>", _TRACED, *_pulls("TELEMETRY", "router"), "$JS.API.DIRECT.GET.TELEMETRY"),
+        publish=(
+            "delivery.>",
+            "judgement.>",
+            _TRACED,
+            *_pulls("TELEMETRY", "router"),
+            *_pulls("ATTEMPT", "judgement-writer"),
+            # the age of the oldest message
+            "$JS.API.DIRECT.GET.TELEMETRY",
+        ),
         # what the broker did with sampled messages
         subscribe=("_INBOX_router.>", "hops"),
     ),
@@ -83,8 +91,7 @@ SERVICES: Final[dict[str, Permissions]] = {
         subscribe=("_INBOX_delivery.>", "turn.>"),
     ),
     "control": Permissions(
-        # acks of what the nats CLI views
-        publish=("$JS.API.>", "$JS.ACK.>"),
+        publish=("$JS.API.>",),
         subscribe=(
             "_INBOX_control.>",
             "telemetry.>",
@@ -93,6 +100,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             "deadletter.>",
             "quarantine.>",
             "attempt.>",
+            "judgement.>",
             "turn.>",
             _TRACED,
         ),

@@ -1,7 +1,7 @@
 """Records of what became of messages, as they travel to their writers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -96,6 +96,31 @@ class AttemptRecord:
         try:
             return cls(**json.loads(data))
         except (ValueError, TypeError) as exc:
+            raise InvalidEnvelope(str(exc)) from exc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgementRecord:
+    """Messages of one tenant that one generation of its routes judged, whether they matched or not."""
+
+    judgement_id: str
+    """A UUID."""
+    tenant_id: TenantId
+    generation: int
+    judged_at: datetime
+    message_ids: Sequence[MessageId]
+
+    def encode(self) -> bytes:
+        fields = asdict(self) | {"judged_at": self.judged_at.isoformat()}
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read the wire form; raises `InvalidEnvelope`."""
+        try:
+            fields = json.loads(data)
+            return cls(**(fields | {"judged_at": datetime.fromisoformat(fields["judged_at"])}))
+        except (ValueError, TypeError, KeyError) as exc:
             raise InvalidEnvelope(str(exc)) from exc
 
 

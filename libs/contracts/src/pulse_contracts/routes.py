@@ -68,6 +68,8 @@ class Route:
     enabled: bool = True
     enabled_at: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     """When it was last enabled: parked time does not count towards ``max_age_s``."""
+    generation: int = 0
+    """How many changes the tenant's routes had had with the one that made this revision."""
     deleted: bool = False
     """A tombstone: the only thing that means a route is gone."""
 

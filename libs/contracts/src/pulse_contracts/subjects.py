@@ -37,6 +37,10 @@ def attempt(tenant: TenantId, route: RouteId) -> str:
     return f"attempt.{encode_token(tenant)}.{encode_token(route)}"
 
 
+def judgement(tenant: TenantId) -> str:
+    return f"judgement.{encode_token(tenant)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteAddress:
     """Whose route a delivery or siding subject names."""

@@ -75,8 +75,13 @@ QUARANTINE: Final = StreamSpec(
     max_msgs_per_subject=2_000,
 )
 ATTEMPT: Final = StreamSpec(
-    name="ATTEMPT", subjects=("attempt.>",), retention=Retention.LIMITS, max_bytes=512 * MIB, discard="old"
+    name="ATTEMPT",
+    subjects=("attempt.>", "judgement.>"),
+    retention=Retention.LIMITS,
+    max_bytes=512 * MIB,
+    discard="old",
 )
+"""The log: what was tried, and which routes judged what. Nothing in it is owed to anybody."""
 STREAMS: Final = (TELEMETRY, DELIVERY, SIDING, DEADLETTER, QUARANTINE, ATTEMPT)
 
 STORE: Final = ConsumerSpec(
@@ -102,7 +107,17 @@ QUARANTINE_WRITER: Final = ConsumerSpec(
 DELIVERY_LOG_WRITER: Final = ConsumerSpec(
     stream="ATTEMPT", name="delivery-log-writer", filter_subject="attempt.>", service="delivery", max_ack_pending=5_000
 )
-FIXED_CONSUMERS: Final = (STORE, ROUTER, DEAD_LETTER_WRITER, QUARANTINE_WRITER, DELIVERY_LOG_WRITER)
+JUDGEMENT_WRITER: Final = ConsumerSpec(
+    stream="ATTEMPT", name="judgement-writer", filter_subject="judgement.>", service="router", max_ack_pending=2_000
+)
+FIXED_CONSUMERS: Final = (
+    STORE,
+    ROUTER,
+    DEAD_LETTER_WRITER,
+    QUARANTINE_WRITER,
+    DELIVERY_LOG_WRITER,
+    JUDGEMENT_WRITER,
+)
 
 DELIVER_MAX_ACK_PENDING: Final = 10_000
 

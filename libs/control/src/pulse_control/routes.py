@@ -169,7 +169,7 @@ async def _store(control: Control, stored: StoredRoute, policy: dict[str, object
     except RouteNameTaken as exc:
         raise ControlRefused("name", str(exc)) from exc
     if revision is None:
-        raise NotFound("route", "it was deleted meanwhile")
+        raise ControlRefused("route", "somebody else changed or deleted it meanwhile: look at it and try again")
     return revision
 
 

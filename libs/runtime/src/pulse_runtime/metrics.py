@@ -107,6 +107,9 @@ class RouterMetrics(MetricSet):
     match_errors_total = CounterSpec(
         "pulse_router_match_errors_total", "Routes that could not judge a message; the others went on."
     )
+    judgement_records_lost_total = CounterSpec(
+        "pulse_router_judgement_records_lost_total", "Messages of which the log does not say which routes judged them."
+    )
     route_seconds = HistogramSpec("pulse_router_route_seconds", "One batch from pulling to its acknowledgement.")
     oldest_unrouted_age_seconds = GaugeSpec(
         "pulse_router_oldest_unrouted_age_seconds", "Age of the oldest message that no route has judged yet."

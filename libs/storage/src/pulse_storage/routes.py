@@ -84,7 +84,7 @@ async def create(pool: Pool, stored: StoredRoute, policy: dict[str, object], act
 
 
 async def update(pool: Pool, stored: StoredRoute, policy: dict[str, object], *, actor: str, action: str) -> int | None:
-    """Replace a route and record the new revision, which is returned; None if there is no such route.
+    """Replace a route at its revision and record the next one, which is returned; None if it is at another by now.
 
     Raises `RouteNameTaken`.
     """
@@ -104,6 +104,7 @@ async def update(pool: Pool, stored: StoredRoute, policy: dict[str, object], *, 
                 route.enabled,
                 *_sealed(stored.secrets),
                 route.deleted,
+                route.revision,
             )
         except asyncpg.UniqueViolationError as exc:
             raise RouteNameTaken(route.name) from exc
@@ -163,5 +164,6 @@ def _route(row: asyncpg.Record) -> Route:
         policy=parse_policy(row["policy"]),
         enabled=row["enabled"],
         enabled_at=row["enabled_at"],
+        generation=row["generation"],
         deleted=row["deleted"],
     )

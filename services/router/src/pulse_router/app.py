@@ -5,16 +5,21 @@ from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.hops import bridge_hops
 from pulse_bus.publisher import Publisher
-from pulse_contracts.topology import DELIVERY, ROUTER, TELEMETRY
+from pulse_contracts.topology import ATTEMPT, DELIVERY, JUDGEMENT_WRITER, ROUTER, TELEMETRY
+from pulse_router.adapters.judgements import Judgements
 from pulse_router.adapters.route_table_feed import RouteTableFeed
 from pulse_router.adapters.routing import Routing
 from pulse_router.settings import RouterSettings
+from pulse_router.writers.judgements import judgement_writer, prune_judgements
 from pulse_runtime.frame import Frame
 from pulse_runtime.lifecycle import Lifecycle
 from pulse_runtime.metrics import BusMetrics, RouterMetrics
 from pulse_runtime.settings import load_settings
+from pulse_storage.pool import open_pool
 
 _PREFETCH = 2_000
+_UNHURRIED_S = 0.1
+_FLUSH_S = 2.0
 
 
 async def start(lifecycle: Lifecycle) -> None:
@@ -31,10 +36,15 @@ async def start(lifecycle: Lifecycle) -> None:
         service="router",
     )
     bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
-    routes = RouteTableFeed(settings.database_url.get_secret_value(), metrics, clock)
+    dsn = settings.database_url.get_secret_value()
+    pool = await frame.enter("pool", open_pool(dsn, service="router"))
+    routes = RouteTableFeed(dsn, metrics, clock)
     consumer = PullConsumer(bus, TELEMETRY.name, ROUTER.name, clock=clock, capacity=_PREFETCH)
     publisher = Publisher(bus, DELIVERY.name, clock=clock, metrics=bus_metrics)
-    routing = Routing(consumer, publisher, lambda: routes.table, metrics=metrics, clock=clock)
+    log = Publisher(bus, ATTEMPT.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
+    records = PullConsumer(bus, ATTEMPT.name, JUDGEMENT_WRITER.name, clock=clock, capacity=_PREFETCH)
+    judgements = Judgements(log, metrics=metrics, clock=clock)
+    routing = Routing(consumer, publisher, lambda: routes.table, judgements=judgements, metrics=metrics, clock=clock)
     metrics.table_age_seconds.set_function(lambda: routes.feed.age_s)
     health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
     frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
@@ -46,6 +56,13 @@ async def start(lifecycle: Lifecycle) -> None:
         bus, {"route": (ROUTER,)}, lambda _, age_s: metrics.oldest_unrouted_age_seconds.set(age_s), clock=clock
     )
     await frame.run_until_stopped("ages", ages.run)
+    retention = settings.judgement_retention_days
+    await frame.run_until_stopped("pull[judgement-writer]", records.run)
+    await frame.run_until_stopped("write[judgements]", judgement_writer(records, pool, metrics, clock).run)
+    await frame.run_until_stopped("housekeeping", lambda: prune_judgements(pool, retention_days=retention, clock=clock))
+    await frame.run_until_stopped("commit[ATTEMPT]", log.run)
+    lifecycle.on_stop("judgements", judgements.flush, _FLUSH_S)
+    await frame.run_until_stopped("judgements", judgements.run)
     await frame.run_until_stopped("routes", routes.feed.run)
     await frame.run_until_stopped("commit[DELIVERY]", publisher.run)
     # Without the routes every message would count as unmatched: rather wait, TELEMETRY keeps them.

@@ -1,4 +1,4 @@
 SELECT tenant_id, route_id::text, name, revision, topic_filter, payload_filter, expression, kind, config, policy, enabled, enabled_at,
-       deleted_at IS NOT NULL AS deleted, secrets, secrets_key_id
+       generation, deleted_at IS NOT NULL AS deleted, secrets, secrets_key_id
 FROM message_routes
 ORDER BY tenant_id, route_id

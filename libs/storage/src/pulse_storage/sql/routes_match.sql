@@ -1,4 +1,4 @@
 SELECT tenant_id, route_id::text, name, revision, topic_filter, payload_filter, expression, kind, config, policy, enabled, enabled_at,
-       deleted_at IS NOT NULL AS deleted
+       generation, deleted_at IS NOT NULL AS deleted
 FROM message_routes
 ORDER BY tenant_id, route_id

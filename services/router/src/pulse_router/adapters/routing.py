@@ -14,6 +14,7 @@ from pulse_bus.publisher import Publisher
 from pulse_contracts import headers, subjects
 from pulse_contracts.envelope import Envelope, InvalidEnvelope, decode_envelope
 from pulse_contracts.routes import Route
+from pulse_router.adapters.judgements import Judgements
 from pulse_router.domain.table import RouteTable, Verdict
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
@@ -42,12 +43,14 @@ class Routing:
         publisher: Publisher,
         table: Callable[[], RouteTable],
         *,
+        judgements: Judgements,
         metrics: RouterMetrics,
         clock: Clock,
     ) -> None:
         self._consumer = consumer
         self._publisher = publisher
         self._table = table
+        self._judgements = judgements
         self._metrics = metrics
         self._clock = clock
         self.trouble: str | None = None
@@ -77,6 +80,7 @@ class Routing:
         if outgoing:
             await self._publish(outgoing)
         self._count(envelope, verdict)
+        self._judgements.note(envelope, verdict.generation)
         await message.ack()
 
     def _judge(self, envelope: Envelope) -> Verdict:

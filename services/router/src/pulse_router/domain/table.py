@@ -45,6 +45,8 @@ class Verdict:
 
     matched: tuple[Route, ...]
     faults: tuple[RouteFault, ...]
+    generation: int
+    """Of the tenant's routes that judged it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +61,15 @@ class RouteTable:
     )
     """By route and revision: a change of one route does not compile the others again."""
     faults: tuple[RouteFault, ...] = ()
+    generations: Mapping[TenantId, int] = field(default_factory=dict[TenantId, int])
+    """Of each tenant with routes, the latest in the table; a tenant without any is at 0."""
 
     def judge(self, envelope: Envelope, payload: Mapping[str, Any]) -> Verdict:
         """Return the tenant's routes that match; never raises for a route."""
+        generation = self.generations.get(envelope.tenant_id, 0)
         index = self.indexes.get(envelope.tenant_id)
         if index is None:
-            return Verdict(matched=(), faults=())
+            return Verdict(matched=(), faults=(), generation=generation)
         message = Message(payload=payload, topic=envelope.topic, device_id=envelope.device_id, type=envelope.type)
         matched: list[Route] = []
         faults: list[RouteFault] = []
@@ -78,7 +83,7 @@ class RouteTable:
             RouteFault(route_id=route.route_id, error=f"beyond {MAX_FANOUT} matches of one message")
             for route in matched[MAX_FANOUT:]
         ]
-        return Verdict(matched=tuple(matched[:MAX_FANOUT]), faults=tuple(faults))
+        return Verdict(matched=tuple(matched[:MAX_FANOUT]), faults=tuple(faults), generation=generation)
 
 
 def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> RouteTable:
@@ -87,7 +92,9 @@ def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> Rou
     now: dict[tuple[RouteId, int], CompiledRoute] = {}
     by_tenant: defaultdict[TenantId, list[CompiledRoute]] = defaultdict(list)
     faults: list[RouteFault] = []
+    generations: defaultdict[TenantId, int] = defaultdict(int)
     for route in routes:
+        generations[route.tenant_id] = max(generations[route.tenant_id], route.generation)
         if route.deleted or route.kind == STORED_KIND:
             continue
         try:
@@ -101,7 +108,7 @@ def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> Rou
         tenant: TopicIndex((compiled.route.topic_filter, compiled) for compiled in group)
         for tenant, group in by_tenant.items()
     }
-    return RouteTable(indexes=indexes, compiled=now, faults=tuple(faults))
+    return RouteTable(indexes=indexes, compiled=now, faults=tuple(faults), generations=generations)
 
 
 def compile_route(route: Route) -> CompiledRoute:

@@ -1,0 +1,1 @@
+"""The writer: what the router put on record, into PostgreSQL."""
