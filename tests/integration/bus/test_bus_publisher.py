@@ -113,9 +113,12 @@ async def test_a_tenant_whose_messages_are_accepted_is_not_split_by_anothers_dup
 async def test_the_same_id_twice_at_once_is_stored_once(bus: Bus, publisher: Start, stream_state: State) -> None:
     committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
 
-    await asyncio.gather(committer.publish(message("m1")), committer.publish(message("m1"), message("m2")))
+    answers = await asyncio.gather(
+        committer.publish(message("m1")), committer.publish(message("m1"), message("m2"), message("m2"))
+    )
 
     assert (await stream_state("TELEMETRY"))["messages"] == 2
+    assert answers == [NEW, [*KNOWN, *NEW, *KNOWN]]
 
 
 async def test_a_recent_id_is_answered_without_asking_the_server(bus: Bus, publisher: Start) -> None:

@@ -23,7 +23,6 @@ from pulse_contracts.topology import MAX_BATCH
 from pulse_runtime.clock import Clock
 from pulse_runtime.metrics import BusMetrics
 
-_DUPLICATE_IN_BATCH: Final = 10201
 _STORE_FAILED: Final = 10077
 _TOO_LARGE: Final = 10054
 _PASSING: Final = frozenset({10176, 10008, 10074, 10118, 10009})
@@ -52,6 +51,13 @@ class _Verdicts:
 
     committed: dict[str, Committed] = field(default_factory=dict[str, Committed])
     failed: dict[str, Exception] = field(default_factory=dict[str, Exception])
+
+    def take(self, message_id: str) -> Committed | Exception:
+        """Return the verdict; of one id twice at once the first was stored, and what comes after is a duplicate."""
+        if error := self.failed.get(message_id):
+            return error
+        committed, self.committed[message_id] = self.committed[message_id], Committed(duplicate=True)
+        return committed
 
 
 class _Rejected(Exception):
@@ -303,10 +309,14 @@ def _may_be_one_message(rejected: _Rejected) -> bool:
 
 
 def _answer(group: _Group, verdicts: _Verdicts) -> None:
-    if group.done.done():
-        return
+    committed: list[Committed] = []
     for message in group.messages:
-        if error := verdicts.failed.get(message.message_id):
-            group.done.set_exception(error)
-            return
-    group.done.set_result([verdicts.committed[message.message_id] for message in group.messages])
+        match verdicts.take(message.message_id):
+            case Committed() as verdict:
+                committed.append(verdict)
+            case error:
+                if not group.done.done():
+                    group.done.set_exception(error)
+                return
+    if not group.done.done():
+        group.done.set_result(committed)
