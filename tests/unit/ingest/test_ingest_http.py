@@ -23,8 +23,9 @@ from pulse_contracts.ids import supplied_message_id
 from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.domain.admission import MAX_PAYLOAD_BYTES
 from pulse_ingest.domain.intake import Intake
-from pulse_ingest.domain.strict_json import JsonRefused
-from pulse_ingest.http.batch import MAX_BATCH_BYTES, MAX_ITEMS, split_items
+from pulse_ingest.domain.strict_json import MAX_DEPTH, MAX_KEYS, JsonRefused
+from pulse_ingest.http.batch import MAX_BATCH_BYTES
+from pulse_ingest.http.batch_items import MAX_ITEMS, split_items
 from pulse_ingest.http.server import build_application
 from pulse_runtime.metrics import IngestMetrics
 from pulse_runtime.spans import OFF
@@ -41,6 +42,11 @@ class Api:
     log: ListedTelemetry
     quarantine: ListedQuarantine
     application: Any
+    registry: CollectorRegistry
+
+    def counted(self, result: str) -> float | None:
+        labels = {"protocol": "http", "result": result}
+        return self.registry.get_sample_value("pulse_ingest_messages_total", labels)
 
     async def post(
         self, path: str, body: bytes, token: str | None = SENSOR_TOKEN, headers: Mapping[str, str] | None = None
@@ -58,14 +64,14 @@ class Api:
 def _api(manual_clock: ManualClock) -> Api:
     log, quarantine = ListedTelemetry(), ListedQuarantine()
     # Only tokens that the registry knows are sent here: looking others up in the database is tested with a database.
-    authenticator = RegistryOnly()
+    authenticator, registry = RegistryOnly(), CollectorRegistry()
     application = build_application(
         Intake(log, quarantine, manual_clock),
         authenticator,
-        IngestMetrics(CollectorRegistry()),
+        IngestMetrics(registry),
         Arrivals(OFF, manual_clock),
     )
-    return Api(log=log, quarantine=quarantine, application=application)
+    return Api(log=log, quarantine=quarantine, application=application, registry=registry)
 
 
 def item(device: str = "sensor-1", tenant: str = "acme", **more: object) -> dict[str, object]:
@@ -109,6 +115,7 @@ async def test_503_with_retry_after_when_the_log_is_full(api: Api) -> None:
         ("/ingest/v1/tenant/globex/device/sensor-1/weather", ACME_KEY, (403, "forbidden", "device_id")),
         ("/ingest/v1/tenant/acme/device/sensor-1/a//b", SENSOR_TOKEN, (400, "topic_invalid", "topic")),
         ("/ingest/v1/tenant/acme/device/sensor-1/a%23", SENSOR_TOKEN, (400, "topic_invalid", "topic")),
+        ("/ingest/v1/tenant/acme/device/sensor-1", SENSOR_TOKEN, (404, "not_found", "path")),
         ("/ingest/v1/elsewhere", SENSOR_TOKEN, (404, "not_found", "path")),
     ],
 )
@@ -230,7 +237,11 @@ def test_a_batch_is_an_array_or_lines(body: bytes, count: int) -> None:
         b"[]",
         b"[",
         b"[1",
-        b"[1,NaN]",
+        b"[1,",
+        b"[1 2]",
+        b"[1]]",
+        b"[,]",
+        b"[" * 100_000,
         b"[" + b",".join([b"{}"] * (MAX_ITEMS + 1)) + b"]",
         b"{}\n" * (MAX_ITEMS + 1),
     ],
@@ -245,5 +256,39 @@ async def test_a_batch_beyond_its_bytes_is_refused_whole(api: Api) -> None:
     assert error(await api.post(BATCH, b" " * (MAX_BATCH_BYTES + 1), ACME_KEY)) == (413, "batch_too_large", "body")
 
 
-def test_an_item_of_an_array_is_judged_like_a_line() -> None:
-    assert json.loads(split_items('[{"a":"é","b":1.5}]'.encode())[0]) == {"a": "é", "b": 1.5}
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"NaN",
+        b'{"tenant_id":"acme","device_id":"sensor-1","type":"t","payload":{"a":1,"a":2}}',
+        b'{"tenant_id":"acme","device_id":"sensor-1","type":"t","payload":{"a":"\\u0000"}}',
+        b'{"tenant_id":"acme","device_id":"sensor-1","type":"t","payload":{"a":"\xff"}}',
+        b'{"tenant_id":"acme","device_id":"sensor-1","type":"t","payload":{"a":1e999}}',
+        b'{"tenant_id":"acme","device_id":"sensor-1","type":"t","payload":{"a":' + b"9" * 5000 + b"}}",
+        b'{"tenant_id":"acme","device_id":"sensor-1","type":"t","payload":{"a":1},"token":7}',
+        b"[" * (MAX_DEPTH + 2) + b"]" * (MAX_DEPTH + 2),
+    ],
+)
+async def test_one_bad_item_of_an_array_costs_only_itself(api: Api, bad: bytes) -> None:
+    good = json.dumps(item()).encode()
+    answer = await api.post(BATCH, b"[" + good + b" , " + bad + b"\n," + good + b"]", ACME_KEY)
+    assert [result["status"] for result in answer.json()["results"]] == [202, 400, 202]
+    assert [api.counted(result) for result in ("accepted", "rejected")] == [2, 1]
+
+
+@pytest.mark.parametrize("as_lines", [True, False])
+async def test_a_payload_has_the_same_bounds_alone_and_in_a_batch(api: Api, *, as_lines: bool) -> None:
+    def deep(levels: int) -> dict[str, object]:
+        return {} if levels == 1 else {"a": deep(levels - 1)}
+
+    payloads = [deep(MAX_DEPTH), deep(MAX_DEPTH + 1), dict.fromkeys(map(str, range(MAX_KEYS)), 1)]
+    payloads.append(dict.fromkeys(map(str, range(MAX_KEYS + 1)), 1))
+    alone = [(await api.post(SINGLE, json.dumps(payload).encode())).status_code for payload in payloads]
+    items = [json.dumps(item(payload=payload)).encode() for payload in payloads]
+    body = b"\n".join(items) if as_lines else b"[" + b",".join(items) + b"]"
+    answer = await api.post(BATCH, body, ACME_KEY)
+    assert [202, 400, 202, 400] == alone == [result["status"] for result in answer.json()["results"]]
+
+
+def test_an_item_of_an_array_is_as_it_was_sent() -> None:
+    assert split_items('[ {"a":"é", "b":1.50} , 2]'.encode()) == ['{"a":"é", "b":1.50}'.encode(), b"2"]

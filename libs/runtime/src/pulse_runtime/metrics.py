@@ -22,7 +22,7 @@ from pulse_runtime.metric_specs import (
 )
 
 _PROTOCOLS: Final = ("mqtt", "http")
-_ACCEPTED: Final = ("accepted", "duplicate", "quarantined", "rejected", "unavailable")
+_RECEIVED: Final = ("accepted", "duplicate", "quarantined", "rejected", "unavailable")
 _ROUTED: Final = ("matched", "unmatched", "error")
 _PUBLISHED: Final = ("ok", "duplicate", "refused", "timeout", "error")
 _BOUNDS: Final = ("route_messages", "route_bytes", "tenant", "siding")
@@ -73,9 +73,10 @@ class IngestMetrics(MetricSet):
     """From devices into TELEMETRY, and from there into PostgreSQL."""
 
     messages_total = CounterSpec(
-        "pulse_ingest_messages_total", "Messages by what became of them.", {"protocol": _PROTOCOLS, "result": _ACCEPTED}
+        "pulse_ingest_messages_total",
+        "Messages by what became of them; a request nobody looked into counts as one.",
+        {"protocol": _PROTOCOLS, "result": _RECEIVED},
     )
-    batch_size = HistogramSpec("pulse_ingest_batch_size", "Messages committed together.", buckets=BATCH_SIZES)
     mqtt_connected = GaugeSpec("pulse_ingest_mqtt_connected", "1 while subscribed to the broker.", {"broker": OPEN})
     quarantined_total = CounterSpec(
         "pulse_ingest_quarantined_total", "Messages put into quarantine, by reason.", {"reason": OPEN}

@@ -1,6 +1,6 @@
 """The settings of ingest."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
@@ -9,8 +9,6 @@ from pulse_runtime.settings import ServiceSettings, Unit
 
 class IngestSettings(ServiceSettings):
     """What ingest is told."""
-
-    known_elsewhere: ClassVar[frozenset[str]] = frozenset()
 
     http_host: str = Field(default="127.0.0.1", description="Address that the HTTP edge binds to.")
     http_port: Annotated[int, Unit("port")] = Field(

@@ -32,7 +32,7 @@ class JsonRefused(ValueError):
         super().__init__(f"{path}: {error}" if path else error)
 
 
-def parse(data: bytes, *, max_keys: int = MAX_KEYS) -> Any:
+def parse(data: bytes, *, max_keys: int = MAX_KEYS, max_depth: int = MAX_DEPTH) -> Any:
     """Return the value of *data*; raises `JsonRefused` naming the first thing that is wrong."""
     try:
         text = data.decode()
@@ -42,10 +42,10 @@ def parse(data: bytes, *, max_keys: int = MAX_KEYS) -> Any:
     except UnicodeDecodeError as exc:
         raise JsonRefused("payload_not_utf8", f"not UTF-8 at byte {exc.start}") from exc
     except RecursionError as exc:
-        raise JsonRefused("payload_too_deep", f"nested deeper than {MAX_DEPTH}") from exc
+        raise JsonRefused("payload_too_deep", f"nested deeper than {max_depth}") from exc
     except json.JSONDecodeError as exc:
         raise JsonRefused("payload_not_json", f"not JSON: {exc.msg.lower()} at character {exc.pos}") from exc
-    _check_values(value, max_keys)
+    _check_values(value, max_keys, max_depth)
     return value
 
 
@@ -83,14 +83,14 @@ def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
     raise AssertionError("no key occurs twice")
 
 
-def _check_values(root: Any, max_keys: int) -> None:
+def _check_values(root: Any, max_keys: int, max_depth: int) -> None:
     """Walk without recursion: depth, number of keys, and characters that PostgreSQL refuses."""
     keys = 0
     waiting: list[tuple[Any, int, str]] = [(root, 1, "")]
     while waiting:
         value, depth, path = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise JsonRefused("payload_too_deep", f"nested deeper than {MAX_DEPTH}", path)
+        if depth > max_depth:
+            raise JsonRefused("payload_too_deep", f"nested deeper than {max_depth}", path)
         if isinstance(value, str):
             _check_text(value, path)
         elif isinstance(value, dict):

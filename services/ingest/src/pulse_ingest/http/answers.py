@@ -1,5 +1,7 @@
 """The answers of the HTTP edge: one table from what happened to a status, one shape of error."""
 
+from dataclasses import dataclass
+
 from starlette.responses import JSONResponse
 
 from pulse_ingest.domain.admission import Refusal
@@ -7,6 +9,33 @@ from pulse_ingest.domain.intake import Accepted
 from pulse_ingest.domain.ports import Busy
 
 _TOO_LARGE = "payload_too_large"
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a request, and what became of each message in it."""
+
+    answer: JSONResponse
+    results: tuple[str, ...]
+    """``accepted``, ``duplicate``, ``rejected`` or ``unavailable``."""
+
+
+def refused(answer: JSONResponse) -> Reply:
+    """Reply to a request whose messages nobody looked at: they count as one."""
+    result = "unavailable" if answer.status_code >= _SERVER_ERROR else "rejected"
+    return Reply(answer=answer, results=(result,))
+
+
+def result_of(outcome: Accepted | Refusal | Busy) -> str:
+    """Name what became of a message."""
+    match outcome:
+        case Accepted(duplicate=duplicate):
+            return "duplicate" if duplicate else "accepted"
+        case Refusal():
+            return "rejected"
+        case Busy():
+            return "unavailable"
 
 
 def error(status: int, reason: str, field: str, message: str, *, retry_after_s: int | None = None) -> JSONResponse:

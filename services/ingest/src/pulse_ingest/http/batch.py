@@ -5,7 +5,7 @@ import json
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
 from pulse_ingest.adapters.arrivals import BATCH_ROUTE, Arrivals, http_attributes
@@ -14,12 +14,15 @@ from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.credentials import Principal
 from pulse_ingest.domain.intake import Accepted, Intake
 from pulse_ingest.domain.ports import Busy
-from pulse_ingest.domain.strict_json import MAX_KEYS, JsonRefused, parse
+from pulse_ingest.domain.strict_json import MAX_DEPTH, MAX_KEYS, JsonRefused, parse
 from pulse_ingest.http import answers
+from pulse_ingest.http.answers import Reply
+from pulse_ingest.http.batch_items import split_items
 from pulse_ingest.http.requests import BodyTooLarge, bearer_token, read_body
 
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
-MAX_ITEMS: Final = 1000
+_ITEM_KEYS: Final = 16
+"""Members an item may have around its payload, which has bounds of its own."""
 _UNAUTHORIZED: Final = Refusal(reason="unauthorized", field="token", error="token: no valid token for this item")
 _FORBIDDEN: Final = Refusal(
     reason="forbidden", field="device_id", error="device_id: the token does not belong to this device"
@@ -36,24 +39,25 @@ class BatchEndpoint:
         self._authenticator = authenticator
         self._arrivals = arrivals
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Reply:
         key = bearer_token(request)
         principal = await self._authenticator.identify(key)
         if key and principal is None:
-            return answers.unauthorized()
+            return answers.refused(answers.unauthorized())
         try:
             items = split_items(await read_body(request, MAX_BATCH_BYTES))
         except BodyTooLarge:
-            return answers.error(413, "batch_too_large", "body", f"body: larger than {MAX_BATCH_BYTES} bytes")
+            message = f"body: larger than {MAX_BATCH_BYTES} bytes"
+            return answers.refused(answers.error(413, "batch_too_large", "body", message))
         except JsonRefused as exc:
-            return answers.error(400, "batch_invalid", "body", f"body: {exc}")
+            return answers.refused(answers.error(400, "batch_invalid", "body", f"body: {exc}"))
         trace = request.headers.get("traceparent")
         outcomes = await asyncio.gather(*(self._submit(item, principal, trace) for item in items))
-        return _answer(outcomes)
+        return Reply(answer=_answer(outcomes), results=tuple(answers.result_of(outcome) for outcome in outcomes))
 
     async def _submit(self, item: bytes, principal: Principal | None, trace: str | None) -> Accepted | Refusal | Busy:
         try:
-            fields = parse(item)
+            fields = parse(item, max_keys=MAX_KEYS + _ITEM_KEYS, max_depth=MAX_DEPTH + 1)
         except JsonRefused as exc:
             return Refusal(reason=exc.reason, field=exc.path, error=str(exc))
         if not isinstance(fields, dict):
@@ -66,6 +70,8 @@ class BatchEndpoint:
         for name in ("tenant_id", "device_id", "type"):
             if not isinstance(fields.get(name), str):
                 return Refusal(reason="item_invalid", field=name, error=f"{name}: must be a string")
+        if not isinstance(fields.get("token", ""), str):
+            return Refusal(reason="item_invalid", field="token", error="token: must be a string")
         arrival = self._arrivals.over_http(trace, BATCH_ROUTE)
         try:
             topic = await self._judge_sender(fields, principal)
@@ -81,7 +87,7 @@ class BatchEndpoint:
     async def _judge_sender(self, fields: dict[str, Any], principal: Principal | None) -> DeviceTopic | Refusal:
         """Return the topic that the item's own token, or else the request's, may send to."""
         token = fields.get("token")
-        who = await self._authenticator.identify(token) if isinstance(token, str) else principal
+        who = principal if token is None else await self._authenticator.identify(token)
         if who is None:
             return _UNAUTHORIZED
         try:
@@ -93,20 +99,6 @@ class BatchEndpoint:
         if who.device is None and not await self._authenticator.knows_device(topic.tenant, topic.device):
             return _UNKNOWN_DEVICE
         return topic
-
-
-def split_items(body: bytes) -> list[bytes]:
-    """Return the items of a JSON array or of NDJSON; raises `JsonRefused` when it is neither, empty, or too long."""
-    text = body.strip()
-    if text.startswith(b"["):
-        array: list[Any] = parse(text, max_keys=MAX_ITEMS * MAX_KEYS)
-        # Encoded again, so that each item is judged by itself just like a line of NDJSON.
-        items = [json.dumps(item, ensure_ascii=False).encode() for item in array]
-    else:
-        items = [line for line in text.splitlines() if line.strip()]
-    if not 0 < len(items) <= MAX_ITEMS:
-        raise JsonRefused("batch_invalid", f"must hold 1 to {MAX_ITEMS} items")
-    return items
 
 
 def _answer(outcomes: list[Accepted | Refusal | Busy]) -> JSONResponse:

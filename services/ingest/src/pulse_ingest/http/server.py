@@ -9,6 +9,7 @@ from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.http import answers
+from pulse_ingest.http.answers import Reply
 from pulse_ingest.http.batch import BatchEndpoint
 from pulse_ingest.http.single import SingleEndpoint
 from pulse_runtime.events import MESSAGE_REJECTED
@@ -16,6 +17,7 @@ from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import IngestMetrics
 
 _log = get_logger(__name__)
+_ACCEPTED = 202
 
 
 def build_application(
@@ -31,7 +33,7 @@ def build_application(
     async def post_batch(request: Request) -> Response:
         return _count(await batch(request), metrics)
 
-    return Starlette(
+    application = Starlette(
         routes=[
             Route("/ingest/v1/batch", post_batch, methods=["POST"]),
             Route("/ingest/v1/tenant/{tenant_id}/device/{device_id}/{type:path}", post_single, methods=["POST"]),
@@ -43,15 +45,17 @@ def build_application(
             AuthenticationUnavailable: _unchecked,
         },
     )
+    # A device that posts without a type is told so; a redirect would send it elsewhere with its token.
+    application.router.redirect_slashes = False
+    return application
 
 
-def _count(answer: Response, metrics: IngestMetrics) -> Response:
-    accepted = answer.status_code == 202  # noqa: PLR2004 - the one success of this edge
-    result = "accepted" if accepted else "unavailable" if answer.status_code >= 500 else "rejected"  # noqa: PLR2004 - HTTP
-    metrics.messages_total.labels(protocol="http", result=result).inc()
-    if not accepted:
-        _log.info(MESSAGE_REJECTED, protocol="http", status=answer.status_code)
-    return answer
+def _count(reply: Reply, metrics: IngestMetrics) -> Response:
+    for result in reply.results:
+        metrics.messages_total.labels(protocol="http", result=result).inc()
+    if reply.answer.status_code != _ACCEPTED:
+        _log.info(MESSAGE_REJECTED, protocol="http", status=reply.answer.status_code)
+    return reply.answer
 
 
 async def _not_found(_request: Request, _exc: Exception) -> Response:

@@ -22,7 +22,6 @@ QOS: Final = 1
 WINDOW: Final = 1024
 """Messages on the way at once, where the protocol lets us say so (MQTT 5 Receive Maximum)."""
 _SESSION_EXPIRY_S: Final = 7 * 86_400
-_NEVER_GRANTED: Final = 0x80
 
 
 class SubscriptionRefused(Exception):
