@@ -22,7 +22,8 @@ def settings_page() -> str:
             default = "**required**" if row.default is None else f"`{row.default}`" if row.default else "empty"
             aliases = ", ".join(f"`{alias}`" for alias in row.aliases)
             parts.append(
-                f"| `{row.variable}` | {aliases} | {row.type} | {row.unit or ''} | {default} | {row.description} |"
+                f"| `{row.variable}` | {aliases} | {row.type.replace('|', 'or')} | {row.unit or ''} | {default} "
+                f"| {row.description} |"
             )
         parts.append("")
     return "\n".join(parts)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AliasChoices, Field, SecretBytes, SecretStr, ValidationError
@@ -261,6 +262,8 @@ def _unit(field: FieldInfo) -> str | None:
 def _type_name(annotation: object) -> str:
     if get_origin(annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(annotation))
+    if isinstance(annotation, UnionType):
+        return " | ".join(_type_name(choice) for choice in get_args(annotation) if choice is not NoneType)
     if isinstance(annotation, type) and not get_args(annotation):
         return "secret" if annotation in _SECRETS else annotation.__name__
     return str(annotation).replace("typing.", "")
@@ -268,4 +271,6 @@ def _type_name(annotation: object) -> str:
 
 def _default_text(field: FieldInfo) -> str:
     default: object = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, _SECRETS):
+        return str(default.get_secret_value())
     return "" if default is None else str(default)
