@@ -1,9 +1,10 @@
-"""What the router does while DELIVERY does not take its matches."""
+"""What the router does while DELIVERY does not take its matches, and with what it cannot judge."""
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,8 +60,37 @@ async def test_matches_that_wait_for_their_turn_to_be_committed_are_no_trouble(
         assert routing.trouble is None
 
 
+async def test_what_cannot_be_judged_is_told_with_its_tenant_and_the_rest_goes_on(
+    bus: Bus, manual_clock: ManualClock
+) -> None:
+    async with _routing(bus, manual_clock, routes=1):
+        with structlog.testing.capture_logs() as events:
+            ingest = await bus.connect("ingest")
+            await ingest.publish("telemetry.acme.d.data", b"not an envelope")
+            await _send(bus, 1, size_bytes=10)
+            await _until_routed(bus, manual_clock, 1)
+    [told] = [event for event in events if event["event"] == "route_fanout_error"]
+    assert (told["tenant_id"], told["stream_seq"]) == ("acme", 1)
+    assert told["error"]
+
+
+async def test_a_route_that_cannot_judge_a_message_is_told_and_the_others_get_it(
+    bus: Bus, manual_clock: ManualClock
+) -> None:
+    failing = replace(_route("failing"), expression="1 / (size(payload.blob) - 10) > 0")
+    async with _routing(bus, manual_clock, routes=1, more=[failing]):
+        with structlog.testing.capture_logs() as events:
+            await _send(bus, 1, size_bytes=10)
+            await _until_routed(bus, manual_clock, 1)
+    [told] = [event for event in events if event["event"] == "route_match_error"]
+    assert (told["route_id"], told["tenant_id"], told["message_id"]) == ("failing", "acme", "m-0")
+    assert told["error"]
+
+
 @asynccontextmanager
-async def _routing(bus: Bus, clock: Clock, *, routes: int, max_pending: int = 20_000) -> AsyncGenerator[Routing]:
+async def _routing(
+    bus: Bus, clock: Clock, *, routes: int, more: Sequence[Route] = (), max_pending: int = 20_000
+) -> AsyncGenerator[Routing]:
     """Run the router's loop as the router: time passes by hand for its pauses, not for the wire."""
     router = await bus.connect("router")
     registry, real = CollectorRegistry(), SystemClock()
@@ -68,7 +98,7 @@ async def _routing(bus: Bus, clock: Clock, *, routes: int, max_pending: int = 20
     publisher = Publisher(
         router, "DELIVERY", clock=real, metrics=BusMetrics(registry), linger_s=0.05, max_pending=max_pending
     )
-    table = build_table([_route(f"r-{n}") for n in range(routes)])
+    table = build_table([*(_route(f"r-{n}") for n in range(routes)), *more])
     metrics = RouterMetrics(registry)
     judgements = Judgements(publisher, metrics=metrics, clock=clock)
     routing = Routing(consumer, publisher, lambda: table, judgements=judgements, metrics=metrics, clock=clock)

@@ -5,9 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from router_builders import envelope, route
 
+from pulse_contracts.ids import RouteId
 from pulse_contracts.routes import Route
+from pulse_matching.expression import Message
 from pulse_matching.reference import matches_route
-from pulse_router.domain.table import MAX_FANOUT, RouteTable, Verdict, build_table
+from pulse_router.domain.table import MAX_FANOUT, RouteFault, RouteTable, Verdict, build_table
 
 DIVIDES_BY_ZERO = "payload.a / payload.b > 0"
 ANSWERED = {"a": 1, "b": 0}
@@ -168,3 +170,28 @@ def test_the_latest_change_of_any_of_the_tenants_routes_is_its_generation() -> N
 
 def test_a_tenant_without_a_route_that_matches_is_judged_all_the_same() -> None:
     assert judged(build_table([route("r", "tenant/acme/other", generation=2)])).generation == 2
+
+
+class Unforeseen:
+    """Something in a row that no code of ours expects."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("unforeseen")
+
+
+def test_a_route_at_which_the_compiler_itself_fails_is_a_fault_and_the_others_match() -> None:
+    table = build_table([route("bad", payload_filter=Unforeseen()), route("good")])  # pyright: ignore[reportArgumentType] - that is the point
+    assert [fault.route_id for fault in table.faults] == ["bad"]
+    assert matched(table) == ["good"]
+
+
+def test_a_route_that_fails_on_a_message_in_an_unforeseen_way_is_a_fault_and_the_others_match() -> None:
+    def fail(_message: Message) -> bool:
+        raise RuntimeError("unforeseen")
+
+    table = build_table([route("bad"), route("good")])
+    bad = next(compiled for compiled in table.compiled.values() if compiled.route.route_id == "bad")
+    object.__setattr__(bad, "judge", fail)
+    verdict = judged(table)
+    assert [found.route_id for found in verdict.matched] == ["good"]
+    assert verdict.faults == (RouteFault(route_id=RouteId("bad"), error="RuntimeError('unforeseen')"),)

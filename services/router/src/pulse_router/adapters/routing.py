@@ -31,7 +31,6 @@ from pulse_runtime.metrics import RouterMetrics
 _log = get_logger(__name__)
 _TAKE: Final = 500
 _REFUSED_PAUSE_S: Final = 1.0
-_UNREADABLE_PAUSE_S: Final = 60.0
 
 
 class Routing:
@@ -69,7 +68,13 @@ class Routing:
             verdict = self._judge(envelope)
         except InvalidEnvelope as exc:
             # Ingest's writer quarantines it; here it only must not be lost from sight.
-            _log.error(ROUTE_FANOUT_ERROR, subject=message.subject, stream_seq=message.stream_seq, error=str(exc))
+            _log.error(
+                ROUTE_FANOUT_ERROR,
+                tenant_id=subjects.tenant_token(message.subject),
+                subject=message.subject,
+                stream_seq=message.stream_seq,
+                error=str(exc),
+            )
             self._metrics.messages_total.labels(result="error").inc()
             await message.ack()
             return

@@ -79,6 +79,8 @@ class RouteTable:
                     matched.append(compiled.route)
             except MatchError as exc:
                 faults.append(RouteFault(route_id=compiled.route.route_id, error=str(exc)))
+            except Exception as exc:  # noqa: BLE001 - whatever one route meets, the others of the message go on
+                faults.append(RouteFault(route_id=compiled.route.route_id, error=repr(exc)))
         faults += [
             RouteFault(route_id=route.route_id, error=f"beyond {MAX_FANOUT} matches of one message")
             for route in matched[MAX_FANOUT:]
@@ -101,6 +103,9 @@ def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> Rou
             compiled = before.get((route.route_id, route.revision)) or compile_route(route)
         except (InvalidTopicFilter, InvalidPayloadFilter, InvalidExpression) as exc:
             faults.append(RouteFault(route_id=route.route_id, error=str(exc)))
+            continue
+        except Exception as exc:  # noqa: BLE001 - one tenant's route must not keep everybody's from being read
+            faults.append(RouteFault(route_id=route.route_id, error=repr(exc)))
             continue
         now[route.route_id, route.revision] = compiled
         by_tenant[route.tenant_id].append(compiled)
