@@ -19,6 +19,8 @@ from pulse_runtime.socket_watch import socket_watch
 
 _log = get_logger(__name__)
 _RECONNECT_S: Final = 0.5
+_CONNECT_TIMEOUT_S: Final = 4.0
+"""aiomqtt waits this long for a CONNACK even if the connection was reset meanwhile, as by a broker that starts."""
 
 
 class MqttRepublisher:
@@ -69,7 +71,7 @@ class MqttRepublisher:
             password=target.password,
             identifier=target.client_id,
             keepalive=15,
-            timeout=10,
+            timeout=_CONNECT_TIMEOUT_S,
         )
         client._loop = socket_watch()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it takes no loop
         return client
