@@ -69,8 +69,8 @@ async def test_an_endless_error_is_clipped(database: Database, delivery: Pool) -
     assert await owner.fetchval("SELECT length(error_message) FROM dead_letter_messages") == 2000
 
 
-async def test_attempts_of_many_tenants_are_stored_once(database: Database, delivery: Pool) -> None:
-    first = AttemptRecord(
+def attempt() -> AttemptRecord:
+    return AttemptRecord(
         message_id=new_message_id(),
         tenant_id=ACME,
         route_id=RouteId(str(new_message_id())),
@@ -82,6 +82,10 @@ async def test_attempts_of_many_tenants_are_stored_once(database: Database, deli
         duration_ms=12.5,
         at=NOON.isoformat(),
     )
+
+
+async def test_attempts_of_many_tenants_are_stored_once(database: Database, delivery: Pool) -> None:
+    first = attempt()
     records = [first, replace(first, attempt=2, outcome="delivered"), replace(first, tenant_id=GLOBEX)]
 
     for _ in range(2):
@@ -92,21 +96,8 @@ async def test_attempts_of_many_tenants_are_stored_once(database: Database, deli
 
 
 async def test_an_attempt_that_makes_no_sense_is_refused_data(delivery: Pool) -> None:
-    record = AttemptRecord(
-        message_id=new_message_id(),
-        tenant_id=ACME,
-        route_id=RouteId("no-uuid"),
-        revision=1,
-        attempt=1,
-        outcome="delivered",
-        status=200,
-        error=None,
-        duration_ms=1.0,
-        at=NOON.isoformat(),
-    )
-
     with pytest.raises(DataRefused):
-        await delivery_log.store(delivery, [record])
+        await delivery_log.store(delivery, [replace(attempt(), route_id=RouteId("no-uuid"))])
 
 
 def judgement(judged_at: datetime) -> JudgementRecord:
@@ -138,3 +129,13 @@ async def test_old_judgements_are_forgotten(database: Database) -> None:
 
     owner = await database.owner()
     assert await owner.fetchval("SELECT array_agg(judged_at) FROM judgements") == [kept.judged_at]
+
+
+async def test_old_attempts_are_forgotten(database: Database, delivery: Pool) -> None:
+    now = datetime.now(UTC)
+    kept, forgotten = (replace(attempt(), at=(now - timedelta(days=days)).isoformat()) for days in (29, 31))
+    await delivery_log.store(delivery, [kept, forgotten])
+    await delivery_log.prune(delivery, older_than_days=30)
+
+    owner = await database.owner()
+    assert await owner.fetchval("SELECT array_agg(at) FROM delivery_log") == [datetime.fromisoformat(kept.at)]

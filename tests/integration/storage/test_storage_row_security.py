@@ -41,7 +41,7 @@ MAY = {
     "pulse_router": {"message_routes": {"SELECT"}, "judgements": {"INSERT", "SELECT", "DELETE"}},
     "pulse_delivery": {
         "message_routes": {"SELECT"},
-        "delivery_log": {"INSERT"},
+        "delivery_log": {"INSERT", "SELECT", "DELETE"},
         "dead_letter_messages": {"INSERT"},
     },
 }

@@ -176,3 +176,12 @@ async def test_ids_are_forgotten_after_their_time(database: Database, ingest: Po
 
     later = envelope(message_id=supplied, supplied_id=True, time=NOON + timedelta(days=9))
     assert await telemetry.store(ingest, [later]) == 1
+
+
+async def test_rows_of_a_day_without_a_partition_are_counted(ingest: Pool) -> None:
+    await telemetry.ensure_partitions(ingest, days_ahead=1)
+    await telemetry.store(ingest, [envelope(time=datetime.now(UTC))])
+    assert await telemetry.default_partition_rows(ingest) == 0
+
+    await telemetry.store(ingest, [envelope(time=datetime.now(UTC) - timedelta(days=300))])
+    assert await telemetry.default_partition_rows(ingest) == 1

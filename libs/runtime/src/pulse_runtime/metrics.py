@@ -92,6 +92,9 @@ class IngestMetrics(MetricSet):
     oldest_unstored_age_seconds = GaugeSpec(
         "pulse_ingest_oldest_unstored_age_seconds", "Age of the oldest accepted message that is not in PostgreSQL yet."
     )
+    default_partition_rows = GaugeSpec(
+        "pulse_ingest_default_partition_rows", "Rows of days without a partition, counted hourly and up to 100,000."
+    )
     delivery_queue_depth = GaugeSpec(
         "pulse_ingest_delivery_queue_depth",
         "Messages of DELIVERY and SIDING not yet delivered; the predecessor's name.",

@@ -15,6 +15,12 @@ async def store(pool: Pool, records: Sequence[AttemptRecord]) -> None:
         await pool.executemany(sql("delivery_log_store"), [_row(record) for record in records])
 
 
+async def prune(pool: Pool, *, older_than_days: int) -> None:
+    """Forget old attempts; raises like `telemetry.store`."""
+    with translated():
+        await pool.execute(sql("delivery_log_prune"), older_than_days)
+
+
 def _row(record: AttemptRecord) -> tuple[object, ...]:
     return (
         record.tenant_id,

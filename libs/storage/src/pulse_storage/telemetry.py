@@ -47,6 +47,12 @@ async def ensure_partitions(pool: Pool, *, days_ahead: int) -> int:
         return await pool.fetchval("SELECT ensure_telemetry_partitions($1)", days_ahead)
 
 
+async def default_partition_rows(pool: Pool) -> int:
+    """Return how many rows lie in the default partition, because their day has none; counted up to 100,000."""
+    with translated():
+        return await pool.fetchval("SELECT telemetry_default_rows()")
+
+
 async def prune_message_ids(pool: Pool, *, older_than_days: int) -> None:
     """Forget supplied ids stored longer ago: a re-send after that is a new message."""
     with translated():

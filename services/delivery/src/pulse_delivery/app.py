@@ -60,8 +60,10 @@ from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import BusMetrics, DeliveryMetrics
 from pulse_runtime.refusal import StartRefused
 from pulse_runtime.settings import load_settings
+from pulse_storage.delivery_log import prune
 from pulse_storage.pool import Pool, open_pool
 from pulse_storage.sealing import KeyRing, KeyRingInvalid
+from pulse_storage.upkeep import keep_up
 
 _log = get_logger(__name__)
 _PREFETCH = 2_000
@@ -84,6 +86,10 @@ async def start(lifecycle: Lifecycle) -> None:
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
     await _start_writers(frame, bus, pool, metrics)
+    retention = settings.delivery_log_retention_days
+    await frame.run_until_stopped(
+        "housekeeping", lambda: keep_up(lambda: prune(pool, older_than_days=retention), clock)
+    )
     siding = Publisher(bus, SIDING.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     dead_letters = Publisher(bus, DEADLETTER.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     records = Publisher(bus, ATTEMPT.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)

@@ -21,6 +21,9 @@ class DeliverySettings(ServiceSettings):
         ge=1,
         description="Replicas of delivery; each has its share of what may be unacknowledged and of the routes' rates.",
     )
+    delivery_log_retention_days: Annotated[int, Unit("d")] = Field(
+        default=30, ge=1, le=3650, description="How long attempts stay in the table delivery_log."
+    )
     siding_share: Annotated[float, Unit("bytes per free byte")] = Field(
         default=0.5,
         gt=0,

@@ -3,6 +3,8 @@
 Stopping runs backwards: first the edges close, then what they handed over is committed, then the writers end.
 """
 
+from functools import partial
+
 from pulse_bus.ages import OldestAges
 from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
@@ -21,7 +23,7 @@ from pulse_ingest.http.listener import DRAIN_S, serve
 from pulse_ingest.http.server import build_application
 from pulse_ingest.mqtt.edge import MqttEdge
 from pulse_ingest.settings import IngestSettings
-from pulse_ingest.writers.housekeeping import keep_house, keep_house_once
+from pulse_ingest.writers.housekeeping import keep_house
 from pulse_ingest.writers.quarantine import quarantine_writer
 from pulse_ingest.writers.telemetry import TelemetryWriter
 from pulse_runtime.frame import Frame
@@ -29,6 +31,7 @@ from pulse_runtime.lifecycle import Lifecycle
 from pulse_runtime.metrics import BusMetrics, IngestMetrics
 from pulse_runtime.settings import load_settings
 from pulse_storage.pool import open_pool
+from pulse_storage.upkeep import keep_up, keep_up_once
 
 _PREFETCH = 2_000
 
@@ -67,8 +70,9 @@ async def start(lifecycle: Lifecycle) -> None:
     writer = TelemetryWriter(store, pool, intake, metrics, clock)
 
     retention = settings.message_id_retention_days
+    housekeeping = partial(keep_house, pool, metrics, message_id_retention_days=retention)
     # Before the writer: rows of a day without a partition would go to the default one.
-    await keep_house_once(pool, message_id_retention_days=retention)
+    await keep_up_once(housekeeping)
     await frame.run_until_stopped("pull[store]", store.run)
     await frame.run_until_stopped("pull[quarantine]", records.run)
     await frame.run_until_stopped("commit[QUARANTINE]", quarantine.run)
@@ -77,9 +81,7 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("reap[TELEMETRY]", reaper.run)
     await frame.run_until_stopped("queue_depth", depth.run)
     await frame.run_until_stopped("ages", ages.run)
-    await frame.run_until_stopped(
-        "housekeeping", lambda: keep_house(pool, message_id_retention_days=retention, clock=clock)
-    )
+    await frame.run_until_stopped("housekeeping", lambda: keep_up(housekeeping, clock))
     await frame.run_until_stopped("credentials", feed.run)
     await frame.run_until_stopped(
         "stats", lambda: report_stats(depth, interval_s=settings.stats_interval_s, clock=clock)

@@ -10,12 +10,14 @@ from pulse_router.adapters.judgements import Judgements
 from pulse_router.adapters.route_table_feed import RouteTableFeed
 from pulse_router.adapters.routing import Routing
 from pulse_router.settings import RouterSettings
-from pulse_router.writers.judgements import judgement_writer, prune_judgements
+from pulse_router.writers.judgements import judgement_writer
 from pulse_runtime.frame import Frame
 from pulse_runtime.lifecycle import Lifecycle
 from pulse_runtime.metrics import BusMetrics, RouterMetrics
 from pulse_runtime.settings import load_settings
+from pulse_storage.judgements import prune
 from pulse_storage.pool import open_pool
+from pulse_storage.upkeep import keep_up
 
 _PREFETCH = 2_000
 _UNHURRIED_S = 0.1
@@ -59,7 +61,9 @@ async def start(lifecycle: Lifecycle) -> None:
     retention = settings.judgement_retention_days
     await frame.run_until_stopped("pull[judgement-writer]", records.run)
     await frame.run_until_stopped("write[judgements]", judgement_writer(records, pool, metrics, clock).run)
-    await frame.run_until_stopped("housekeeping", lambda: prune_judgements(pool, retention_days=retention, clock=clock))
+    await frame.run_until_stopped(
+        "housekeeping", lambda: keep_up(lambda: prune(pool, older_than_days=retention), clock)
+    )
     await frame.run_until_stopped("commit[ATTEMPT]", log.run)
     lifecycle.on_stop("judgements", judgements.flush, _FLUSH_S)
     await frame.run_until_stopped("judgements", judgements.run)

@@ -1,13 +1,11 @@
 """The writer of ``judgements``. It is a log with a bound: what cannot be stored is counted and let go."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
 from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.records import JudgementRecord
-from pulse_contracts.storing import DataRefused, StorageUnavailable
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import JUDGEMENT_RECORDS_LOST
 from pulse_runtime.logging import get_logger
@@ -16,7 +14,6 @@ from pulse_storage import judgements
 from pulse_storage.pool import Pool
 
 _log = get_logger(__name__)
-_PRUNE_S: Final = 3600.0
 
 
 def judgement_writer(
@@ -33,13 +30,3 @@ def judgement_writer(
         await message.ack()
 
     return BatchWriter(consumer, decode=JudgementRecord.decode, store=store, last_resort=let_go, clock=clock)
-
-
-async def prune_judgements(pool: Pool, *, retention_days: int, clock: Clock) -> None:
-    """Forget old judgements every hour until cancelled; any number of replicas may."""
-    while True:
-        try:
-            await judgements.prune(pool, older_than_days=retention_days)
-        except (StorageUnavailable, DataRefused) as exc:
-            _log.warning("housekeeping_failed", error=str(exc))
-        await clock.sleep(_PRUNE_S)

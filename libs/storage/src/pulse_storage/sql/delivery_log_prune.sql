@@ -1,0 +1,1 @@
+DELETE FROM delivery_log WHERE at < now() - make_interval(days => $1)
