@@ -12,11 +12,12 @@ from random import random
 from typing import cast
 
 from pulse_bus.ages import OldestAges
-from pulse_bus.connection import BusAddress, Connection, connect
+from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.notices import TurnNotices
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
+from pulse_bus.service import open_bus
 from pulse_bus.siding import ACK_WAIT_S, PULL_EXPIRES_S, Siding, turn_name
 from pulse_contracts.kinds import installed_kinds
 from pulse_contracts.topology import (
@@ -82,7 +83,7 @@ async def start(lifecycle: Lifecycle) -> None:
     limits = _limits(settings)
     metrics.slots.set(limits.slots)
 
-    bus = await _open_bus(frame, settings)
+    bus = await open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
     await _start_writers(frame, bus, pool, metrics)
@@ -172,19 +173,6 @@ async def start(lifecycle: Lifecycle) -> None:
 
     lifecycle.on_stop("drain", drain, settings.drain_s + 2)
     frame.started()
-
-
-async def _open_bus(frame: Frame, settings: DeliverySettings) -> Connection:
-    address = BusAddress(
-        url=settings.nats_url,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
-        service="delivery",
-    )
-    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
-    frame.health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
-    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
-    return bus
 
 
 async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str]) -> None:

@@ -6,10 +6,10 @@ Stopping runs backwards: first the edges close, then what they handed over is co
 from functools import partial
 
 from pulse_bus.ages import OldestAges
-from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
+from pulse_bus.service import open_bus
 from pulse_contracts.topology import QUARANTINE, QUARANTINE_WRITER, ROUTER, STORE, TELEMETRY
 from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.adapters.authentication import Authenticator
@@ -43,17 +43,9 @@ async def start(lifecycle: Lifecycle) -> None:
     clock, health = frame.clock, frame.health
     metrics, bus_metrics = IngestMetrics(frame.registry), BusMetrics(frame.registry)
 
-    address = BusAddress(
-        url=settings.nats_url,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
-        service="ingest",
-    )
-    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
+    bus = await open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="ingest"))
-    health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
-    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
 
     store = PullConsumer(bus, TELEMETRY.name, STORE.name, clock=clock, capacity=_PREFETCH)
     records = PullConsumer(bus, QUARANTINE.name, QUARANTINE_WRITER.name, clock=clock, capacity=_PREFETCH)

@@ -1,10 +1,10 @@
 """The router, put together: what it is made of, and the order in which it starts and stops."""
 
 from pulse_bus.ages import OldestAges
-from pulse_bus.connection import BusAddress, connect
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.hops import bridge_hops
 from pulse_bus.publisher import Publisher
+from pulse_bus.service import open_bus
 from pulse_contracts.topology import ATTEMPT, DELIVERY, JUDGEMENT_WRITER, ROUTER, TELEMETRY
 from pulse_router.adapters.judgements import Judgements
 from pulse_router.adapters.route_table_feed import RouteTableFeed
@@ -31,13 +31,7 @@ async def start(lifecycle: Lifecycle) -> None:
     clock, health = frame.clock, frame.health
     metrics, bus_metrics = RouterMetrics(frame.registry), BusMetrics(frame.registry)
 
-    address = BusAddress(
-        url=settings.nats_url,
-        user=settings.nats_user,
-        password=settings.nats_password.get_secret_value(),
-        service="router",
-    )
-    bus = await frame.enter("bus", connect(address, tracer=frame.tracer))
+    bus = await open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="router"))
     routes = RouteTableFeed(dsn, metrics, clock)
@@ -48,8 +42,6 @@ async def start(lifecycle: Lifecycle) -> None:
     judgements = Judgements(log, metrics=metrics, clock=clock)
     routing = Routing(consumer, publisher, lambda: routes.table, judgements=judgements, metrics=metrics, clock=clock)
     metrics.table_age_seconds.set_function(lambda: routes.feed.age_s)
-    health.register("nats", lambda: None if bus.is_connected else "not connected to NATS")
-    frame.metrics.nats_connected.set_function(lambda: float(bus.is_connected))
     health.register("routes", lambda: None if routes.feed.loaded.is_set() else "no routes read yet")
     health.register("consumers", lambda: consumer.trouble)
     health.register("delivery", lambda: routing.trouble)
