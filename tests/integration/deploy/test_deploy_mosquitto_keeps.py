@@ -8,10 +8,14 @@ from pathlib import Path
 import aiomqtt
 import pytest
 from deploy_mosquitto import BOILER, INGEST, IS_MISSING, REASON, Broker, password, run_mosquitto
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from support.pulse import running
+from support.receiver import open_receiver
 from support.tenant import Tenant
 from support.waiting import eventually
 
+from pulse_contracts.ids import DeviceId, supplied_message_id
 from pulse_contracts.topics import SUBSCRIPTION
 
 pytestmark = [pytest.mark.skipif(IS_MISSING, reason=REASON), pytest.mark.timeout(180)]
@@ -188,6 +192,24 @@ async def test_all_that_was_acknowledged_is_stored_through_restarts_of_broker_an
             assert await eventually(missing, 60, until=lambda lost: not lost) == set()
             stored = [supplied_id(row["payload"]) for row in await tenant.stored()]
             assert len(stored) == len(set(stored))
+            if protocol == "5":
+                await expect_user_properties_to_count(broker, tenant)
+
+
+async def expect_user_properties_to_count(broker: Broker, tenant: Tenant) -> None:
+    """MQTT 5 brings a message's id and its trace beside the payload."""
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.UserProperty = [("message-id", "m-1"), ("traceparent", f"00-{'a' * 32}-{'b' * 16}-00")]
+    async with (
+        open_receiver() as receiver,
+        broker.device(f"{tenant.tenant_id}/device/d1", protocol=aiomqtt.ProtocolVersion.V5) as device,
+    ):
+        await tenant.webhook(receiver.url("/hook"))
+        for _ in range(2):
+            await device.publish(f"tenant/{tenant.tenant_id}/device/d1/reading", "{}", qos=1, properties=properties)
+        [request] = await eventually(lambda: receiver.of("/hook"), 20, what="the webhook")
+    assert request.message_id == supplied_message_id(tenant.tenant_id, DeviceId("d1"), "m-1")
+    assert request.headers["traceparent"].split("-")[1] == "a" * 32
 
 
 def supplied_id(payload: str) -> str:
