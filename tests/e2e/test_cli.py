@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncGenerator
 from itertools import count
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 from support.cli import Running, pulse, pulse_up
+from support.processes import processes_naming
 from support.receiver import Receiver, always
 from support.waiting import eventually
 
@@ -49,9 +49,9 @@ async def test_folder_in_use_is_refused_with_the_pid(stack: Running) -> None:
 
 async def test_children_end_with_their_stack(tmp_path: Path) -> None:
     async with pulse_up(tmp_path / "data") as running:
-        below = _processes_naming(running.data)
+        below = processes_naming(running.data)
         assert below
-    assert not _processes_naming(tmp_path / "data")
+    assert not processes_naming(tmp_path / "data")
 
 
 async def test_without_a_stack_commands_end_with_3(tmp_path: Path) -> None:
@@ -287,17 +287,3 @@ async def _may_connect(stack: Running, tenant: str, device: str, token: str) -> 
             return True
     except aiomqtt.MqttError:
         return False
-
-
-def _processes_naming(folder: Path) -> list[int]:
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                named = os.fsencode(folder) in (entry / "cmdline").read_bytes()
-                open_here = any(handle.readlink().is_relative_to(folder) for handle in (entry / "fd").iterdir())
-            except OSError:
-                continue
-            if named or open_here:
-                found.append(int(entry.name))
-    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import processes_naming
 
 PULSE = [str(Path(sys.executable).with_name("pulse"))]
 KEYS = {
@@ -70,6 +71,7 @@ async def test_the_ledger_balances_with_nothing_lost_and_nothing_twice(tmp_path:
     assert set(ledger) == KEYS
     assert (ledger["lost"], ledger["duplicates"], ledger["waiting"]) == (0, 0, 0)
     assert ledger["accepted"] > 40 * SECONDS
+    assert 0 < ledger["healthy_p50_ms"] <= ledger["healthy_p99_ms"]
     assert ledger["quarantined"] == 1
     assert ledger["stored"] == ledger["accepted"] - 1
     accounts = {(account["tenant"], account["name"]): account for account in ledger["routes"]}
@@ -96,6 +98,11 @@ async def test_a_planted_bug_that_loses_messages_ends_the_demo_with_1(tmp_path: 
     assert ledger["lost"] > 0
 
 
+async def test_the_crash_alone_that_one_of_these_bugs_needs_loses_nothing(tmp_path: Path) -> None:
+    code, ledger = await finish(await start_demo(tmp_path, "ingest.before_commit=kill:150"))
+    assert (code, ledger["lost"]) == (0, 0)
+
+
 async def test_two_demos_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
     pair = [await start_demo(tmp_path / name) for name in ("one", "two")]
     for code, ledger in await asyncio.gather(*(finish(process) for process in pair)):
@@ -111,6 +118,7 @@ async def test_stopped_half_way_through_its_start_it_leaves_no_process(tmp_path:
     demo.send_signal(signal.SIGTERM)
     await asyncio.wait_for(demo.communicate(), 40)
     await until(lambda: not alive(family))
+    assert not processes_naming(tmp_path), "none was born after we looked"
 
 
 async def test_killed_outright_it_leaves_no_process(tmp_path: Path) -> None:
@@ -120,3 +128,4 @@ async def test_killed_outright_it_leaves_no_process(tmp_path: Path) -> None:
     demo.kill()
     await demo.communicate()
     await until(lambda: not alive(family))
+    await until(lambda: not processes_naming(tmp_path))

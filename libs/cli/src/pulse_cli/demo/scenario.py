@@ -55,7 +55,7 @@ async def set_up(control: Control, receivers: Receivers) -> Scenario:
                 token=device.token,
                 protocol="mqtt" if index % 2 == 0 else "http",
             )
-            for index, device in enumerate(created)
+            for index, device in enumerate(created, start=len(made))
         ]
         for wanted in _routes(tenant, receivers):
             new_route = await routes.create_route(control, tenant, wanted, _ACTOR)
