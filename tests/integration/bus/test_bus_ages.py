@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pulse_bus.ages import OldestAges
+from pulse_bus.ages import OldestAges, Owed
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.errors import BusError
@@ -18,7 +18,7 @@ from pulse_testkit.nats import Bus
 Publish = Callable[..., Awaitable[Publisher]]
 Pull = Callable[..., Awaitable[tuple[PullConsumer, asyncio.Task[None]]]]
 Info = Callable[[str, str], Awaitable[dict[str, Any]]]
-HOUR_S = 3600.0
+AN_HOUR: Any = pytest.approx(3600.0, abs=10)
 
 
 @pytest.fixture
@@ -32,18 +32,19 @@ async def ingest(bus: Bus, publisher: Publish) -> Connection:
 
 
 def ages_of(connection: Connection, now: datetime) -> OldestAges:
-    return OldestAges(connection, {"store": [STORE]}, lambda _cause, _age: None, clock=ManualClock(now))
+    return OldestAges(connection, {"store": [STORE]}, lambda _cause, _owed: None, clock=ManualClock(now))
 
 
 async def test_nothing_owed_has_no_age(bus: Bus) -> None:
-    assert await ages_of(await bus.connect("ingest"), datetime.now(UTC)).age_s(STORE) == 0.0
+    owed = await ages_of(await bus.connect("ingest"), datetime.now(UTC)).owed(STORE)
+    assert owed == Owed(messages=0, oldest_age_s=0.0)
 
 
 async def test_the_age_is_that_of_the_oldest_message_nobody_acknowledged(
     ingest: Connection, consumer: Pull, consumer_info: Info
 ) -> None:
     later = ages_of(ingest, datetime.now(UTC) + timedelta(hours=1))
-    assert await later.age_s(STORE) == pytest.approx(HOUR_S, abs=10)
+    assert await later.owed(STORE) == Owed(messages=3, oldest_age_s=AN_HOUR)
 
     pull, _ = await consumer(ingest, "TELEMETRY", STORE.name)
     taken = await pull.take(3)
@@ -51,26 +52,29 @@ async def test_the_age_is_that_of_the_oldest_message_nobody_acknowledged(
         taken += await pull.take(3 - len(taken))
     for message in taken[1:]:
         await message.ack()
-    assert await later.age_s(STORE) == pytest.approx(HOUR_S, abs=10)
+    async with asyncio.timeout(5):
+        while (await later.owed(STORE)).messages > 1:
+            pass
+    assert await later.owed(STORE) == Owed(messages=1, oldest_age_s=AN_HOUR)
 
     await taken[0].ack()
     async with asyncio.timeout(5):
         while (await consumer_info("TELEMETRY", STORE.name))["num_ack_pending"]:
             pass
-    assert await later.age_s(STORE) == 0.0
+    assert await later.owed(STORE) == Owed(messages=0, oldest_age_s=0.0)
 
 
 async def test_the_oldest_of_the_consumers_of_a_cause_is_shown(ingest: Connection) -> None:
-    shown: asyncio.Queue[tuple[str, float]] = asyncio.Queue()
+    shown: asyncio.Queue[tuple[str, Owed]] = asyncio.Queue()
     clock = ManualClock(datetime.now(UTC) + timedelta(hours=1))
     ages = OldestAges(
-        ingest, {"store": [STORE], "nothing": []}, lambda cause, age: shown.put_nowait((cause, age)), clock=clock
+        ingest, {"store": [STORE], "nothing": []}, lambda cause, owed: shown.put_nowait((cause, owed)), clock=clock
     )
     task = asyncio.create_task(ages.run())
     try:
         async with asyncio.timeout(5):
-            assert await shown.get() == ("store", pytest.approx(HOUR_S, abs=10))
-            assert await shown.get() == ("nothing", 0.0)
+            assert await shown.get() == ("store", Owed(messages=3, oldest_age_s=AN_HOUR))
+            assert await shown.get() == ("nothing", Owed(messages=0, oldest_age_s=0.0))
     finally:
         task.cancel()
 
@@ -80,4 +84,4 @@ async def test_a_consumer_that_is_missing_has_no_known_age(ingest: Connection) -
         stream="TELEMETRY", name="router2", filter_subject="telemetry.>", service="x", max_ack_pending=1
     )
     with pytest.raises(BusError):
-        await ages_of(ingest, datetime.now(UTC)).age_s(missing)
+        await ages_of(ingest, datetime.now(UTC)).owed(missing)

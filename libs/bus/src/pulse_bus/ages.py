@@ -1,6 +1,7 @@
-"""How old the oldest message is that durable consumers still owe something: the main figure (design §8)."""
+"""What durable consumers still owe, and for how long: the main figure (design §8), and what services are scaled on."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -16,18 +17,27 @@ _log = get_logger(__name__)
 _LOOK_S: Final = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """What consumers have not acknowledged; the same whoever asks."""
+
+    messages: int
+    oldest_age_s: float
+    """0 when nothing is owed."""
+
+
 class OldestAges:
-    """Measures, for each cause, the oldest message that one of its consumers has not acknowledged."""
+    """Measures, for each cause, how much its consumers have not acknowledged and since when."""
 
     def __init__(
         self,
         connection: Connection,
         consumers: Mapping[str, Sequence[ConsumerSpec]],
-        show: Callable[[str, float], None],
+        show: Callable[[str, Owed], None],
         *,
         clock: Clock,
     ) -> None:
-        """*show* gets a cause and an age in seconds, 0 when nothing is owed; a failed look shows nothing new."""
+        """*show* gets a cause and what is owed; a failed look shows nothing new."""
         self._connection = connection
         self._consumers = consumers
         self._show = show
@@ -38,19 +48,27 @@ class OldestAges:
         while True:
             for cause, consumers in self._consumers.items():
                 try:
-                    self._show(cause, max([await self.age_s(consumer) for consumer in consumers], default=0.0))
+                    self._show(cause, _together([await self.owed(consumer) for consumer in consumers]))
                 except BusError as exc:
                     _log.debug("age_unknown", cause=cause, error=str(exc))
             await self._clock.sleep(_LOOK_S)
 
-    async def age_s(self, consumer: ConsumerSpec) -> float:
-        """Return the age of one consumer's oldest message; raises `ApiError` or `BusUnavailable`."""
+    async def owed(self, consumer: ConsumerSpec) -> Owed:
+        """Ask for one consumer; raises `ApiError` or `BusUnavailable`."""
         info = await api_request(self._connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
-        if not info["num_pending"] and not info["num_ack_pending"]:
-            return 0.0
+        messages = int(info["num_pending"]) + int(info["num_ack_pending"])
         floor = int(info["ack_floor"]["stream_seq"])
-        oldest = await next_message(self._connection, consumer.stream, consumer.filter_subject, floor + 1)
+        return Owed(messages=messages, oldest_age_s=await self._age_s(consumer, floor + 1) if messages else 0.0)
+
+    async def _age_s(self, consumer: ConsumerSpec, start: int) -> float:
+        oldest = await next_message(self._connection, consumer.stream, consumer.filter_subject, start)
         if oldest is None:
             return 0.0
         stored_at = datetime.fromisoformat(oldest.headers["Nats-Time-Stamp"])
         return max(0.0, (self._clock.now() - stored_at).total_seconds())
+
+
+def _together(owed: Sequence[Owed]) -> Owed:
+    return Owed(
+        messages=sum(one.messages for one in owed), oldest_age_s=max((one.oldest_age_s for one in owed), default=0.0)
+    )

@@ -118,6 +118,10 @@ class RouterMetrics(MetricSet):
     oldest_unrouted_age_seconds = GaugeSpec(
         "pulse_router_oldest_unrouted_age_seconds", "Age of the oldest message that no route has judged yet."
     )
+    unrouted_messages = GaugeSpec(
+        "pulse_router_unrouted_messages",
+        "Messages that no route has judged yet, over all processes; what the router is scaled on.",
+    )
     routes = GaugeSpec("pulse_router_routes", "Routes in the table that can match.")
     routes_invalid = GaugeSpec("pulse_router_routes_invalid", "Routes left out because they do not compile.")
     table_age_seconds = GaugeSpec("pulse_router_table_age_seconds", "Since the table last agreed with the database.")
@@ -136,6 +140,11 @@ class DeliveryMetrics(MetricSet):
     lanes_busy = GaugeSpec("pulse_delivery_lanes_busy", "Routes with an attempt in flight.")
     slots_in_use = GaugeSpec("pulse_delivery_slots_in_use", "Attempts in flight, out of the slot budget.")
     slots = GaugeSpec("pulse_delivery_slots", "The slot budget of the process.")
+    ready_messages = GaugeSpec(
+        "pulse_delivery_ready_messages",
+        "Messages of the fast lane that are not settled, neither in the siding nor parked, over all processes; what "
+        "delivery is scaled on.",
+    )
     held_messages = GaugeSpec("pulse_delivery_held_messages", "Attempting, waiting and prefetched.")
     held_bytes = GaugeSpec("pulse_delivery_held_bytes", "Bodies of the held messages.")
     shunts_total = CounterSpec(

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from random import random
 from typing import cast
 
-from pulse_bus.ages import OldestAges
+from pulse_bus.ages import OldestAges, Owed
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.notices import TurnNotices
@@ -183,12 +183,13 @@ async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str]) ->
 
 
 def _ages(bus: Connection, kinds: Iterable[str], metrics: DeliveryMetrics, clock: Clock) -> OldestAges:
-    return OldestAges(
-        bus,
-        {"fast_lane": [deliver_consumer(kind) for kind in kinds], "dead_letter": (DEAD_LETTER_WRITER,)},
-        lambda cause, age_s: metrics.oldest_undelivered_age_seconds.labels(cause=cause).set(age_s),
-        clock=clock,
-    )
+    def show(cause: str, owed: Owed) -> None:
+        metrics.oldest_undelivered_age_seconds.labels(cause=cause).set(owed.oldest_age_s)
+        if cause == "fast_lane":
+            metrics.ready_messages.set(owed.messages)
+
+    consumers = {"fast_lane": [deliver_consumer(kind) for kind in kinds], "dead_letter": (DEAD_LETTER_WRITER,)}
+    return OldestAges(bus, consumers, show, clock=clock)
 
 
 async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics) -> None:

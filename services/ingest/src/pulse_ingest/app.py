@@ -54,7 +54,10 @@ async def start(lifecycle: Lifecycle) -> None:
     reaper = Reaper(bus, (STORE, ROUTER), clock=clock)
     depth = QueueDepth(bus, metrics, clock)
     ages = OldestAges(
-        bus, {"store": (STORE,)}, lambda _, age_s: metrics.oldest_unstored_age_seconds.set(age_s), clock=clock
+        bus,
+        {"store": (STORE,)},
+        lambda _, owed: metrics.oldest_unstored_age_seconds.set(owed.oldest_age_s),
+        clock=clock,
     )
     registry = Registry()
     feed = credential_feed(dsn, registry, clock)

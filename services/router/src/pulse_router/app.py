@@ -1,6 +1,6 @@
 """The router, put together: what it is made of, and the order in which it starts and stops."""
 
-from pulse_bus.ages import OldestAges
+from pulse_bus.ages import OldestAges, Owed
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.hops import bridge_hops
 from pulse_bus.publisher import Publisher
@@ -46,9 +46,11 @@ async def start(lifecycle: Lifecycle) -> None:
     health.register("consumers", lambda: consumer.trouble)
     health.register("delivery", lambda: routing.trouble)
 
-    ages = OldestAges(
-        bus, {"route": (ROUTER,)}, lambda _, age_s: metrics.oldest_unrouted_age_seconds.set(age_s), clock=clock
-    )
+    def show_owed(_cause: str, owed: Owed) -> None:
+        metrics.oldest_unrouted_age_seconds.set(owed.oldest_age_s)
+        metrics.unrouted_messages.set(owed.messages)
+
+    ages = OldestAges(bus, {"route": (ROUTER,)}, show_owed, clock=clock)
     await frame.run_until_stopped("ages", ages.run)
     retention = settings.judgement_retention_days
     await frame.run_until_stopped("pull[judgement-writer]", records.run)
