@@ -1,4 +1,4 @@
-"""Each service stands on its own: its environment is built alone, starts, joins the others, and stays small."""
+"""Each service stands on its own: its image's environment is built alone, starts, joins the others, and stays small."""
 
 import asyncio
 import json
@@ -13,9 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+from support.dockerfile import images
 
+from pulse_bus.api import api_request
+from pulse_bus.connection import BusAddress, connect
 from pulse_cli.embedded.folder import DataFolder
-from pulse_cli.embedded.plan import embedded_stack, services
+from pulse_cli.embedded.plan import database_url, embedded_stack, services
+from pulse_cli.embedded.postgres import SUPERUSER
 from pulse_cli.embedded.stack import EmbeddedStack
 
 ROOT = Path(__file__).parents[2]
@@ -31,14 +35,16 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Embe
         yield stack
 
 
-def build_alone(service: str, where: Path) -> Path:
-    """Build the environment of one member, without the development group, and return its interpreter."""
+def build_alone(service: str, where: Path) -> list[str]:
+    """Build the environment as its image does, but at *where*, and return the command that the image starts."""
     assert UV
     environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(where)}
     environment.pop("VIRTUAL_ENV", None)
-    command = [UV, "sync", "--quiet", "--frozen", "--no-dev", "--package", f"pulse-{service}"]
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
-    return where / "bin" / "python"
+    uv, *arguments = images().build_command(service)
+    assert uv == "uv"
+    subprocess.run([UV, "--quiet", *arguments], cwd=ROOT, env=environment, check=True)
+    program, *options = images().entry_point(service)
+    return [str(where / "bin" / program), *options]
 
 
 def settings_of(service: str, stack: EmbeddedStack) -> dict[str, str]:
@@ -57,13 +63,13 @@ def settings_of(service: str, stack: EmbeddedStack) -> dict[str, str]:
 async def test_a_service_built_alone_starts_and_stops(
     stack: EmbeddedStack, tmp_path: Path, service: str, foreign: str
 ) -> None:
-    python = build_alone(service, tmp_path / "environment")
-    imported = subprocess.run([python, "-c", f"import {foreign}"], capture_output=True, check=False)
+    command = build_alone(service, tmp_path / "environment")
+    imported = subprocess.run([command[0], "-c", f"import {foreign}"], capture_output=True, check=False)
     assert imported.returncode != 0, f"{foreign} does not belong into the environment of {service}"
     log = tmp_path / "log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            str(python), "-m", f"pulse_{service}", env=settings_of(service, stack), stdout=file, stderr=file
+            *command, env=settings_of(service, stack), stdout=file, stderr=file
         )
     try:
         async with asyncio.timeout(30):
@@ -76,6 +82,21 @@ async def test_a_service_built_alone_starts_and_stops(
     assert code == 0, log.read_text()
     started = next(json.loads(line) for line in log.read_text().splitlines() if "service_started" in line)
     assert started["settings"]["database_url"] == "***"
+
+
+@pytest.mark.parametrize("target", images().targets)
+def test_an_image_has_its_own_environment_only_and_no_rights(target: str) -> None:
+    user = images().in_force(target, "USER")
+    assert user
+    assert [int(part) > 0 for part in user.split(":")] == [True, True]
+    assert images().builder(target).name == f"build-{target}"
+    package = images().build_command(target)
+    assert package[package.index("--package") + 1] == f"pulse-{target}"
+    assert {"--frozen", "--no-dev", "--no-editable"} <= set(package)
+
+
+def test_there_is_an_image_of_each_service_and_of_the_command() -> None:
+    assert images().targets == ["ingest", "router", "delivery", "cli"]
 
 
 @pytest.mark.parametrize("service", ["ingest", "router", "delivery"])
@@ -104,3 +125,33 @@ async def test_every_service_says_that_it_is_alive_and_ready(stack: EmbeddedStac
             base = stack.addresses.admin[service].url("http")
             for path in ("/health", "/ready", "/metrics"):
                 assert (await client.get(base + path)).status_code == 200
+
+
+@pytest.mark.skipif(UV is None, reason="uv is not on the path")
+async def test_the_operator_s_image_migrates_and_provisions(stack: EmbeddedStack, tmp_path: Path) -> None:
+    """As the chart's hooks run it; it has to know the kinds of destination to make their consumers."""
+    command = build_alone("cli", tmp_path / "environment")
+    addresses, secrets = stack.addresses, stack.secrets
+    environment = {
+        "PULSE_OWNER_DATABASE_URL": database_url(addresses.postgres.port, SUPERUSER, secrets.postgres[SUPERUSER]),
+        "PULSE_DATABASE_URL": database_url(addresses.postgres.port, "pulse_control", secrets.postgres["pulse_control"]),
+        "PULSE_NATS_URL": addresses.nats.url("nats"),
+        "PULSE_NATS_USER": "control",
+        "PULSE_NATS_PASSWORD": secrets.nats["control"],
+        "PULSE_SECRET_KEYS": f"{secrets.encryption_key_id}:{secrets.encryption_key}",
+    }
+    url, password = environment["PULSE_NATS_URL"], environment["PULSE_NATS_PASSWORD"]
+    async with connect(BusAddress(url=url, user="control", password=password, service="control")) as bus:
+        await api_request(bus, "CONSUMER.DELETE.DELIVERY.deliver-nats")
+
+    said = [await to_its_end([*command, *options], environment) for options in (["migrate"], ["provision"])]
+
+    assert ["applied" in said[0], "deliver-nats: created" in said[1]] == [True, True], said
+
+
+async def to_its_end(command: list[str], environment: dict[str, str]) -> str:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()

@@ -4,17 +4,18 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pulse_cli.demo.ledger import Ledger
-from pulse_cli.demo.runner import run_demo
 from pulse_cli.embedded.signals import cancelled_by_signals
 from pulse_cli.options import Json
 from pulse_cli.output import emit, to_plain
-from pulse_cli.running import FAILED, fail, run
+from pulse_cli.running import FAILED, REFUSED, fail, run
 from pulse_cli.target import DEFAULT_DATA
+
+if TYPE_CHECKING:
+    from pulse_cli.demo.ledger import Ledger
 
 
 def demo(
@@ -29,6 +30,11 @@ def demo(
 
     Ends with 1 if anything is lost.
     """
+    try:
+        # Needs the extra `embedded`, which an operator's installation without servers does not have.
+        from pulse_cli.demo.runner import run_demo  # noqa: PLC0415 - see above
+    except ModuleNotFoundError as exc:
+        fail(f"the demo needs {exc.name}: install pulse-cli[embedded]", REFUSED)
 
     async def work() -> None:
         folder = data or _temporary_folder()
@@ -49,7 +55,7 @@ def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="demo-", dir=DEFAULT_DATA))
 
 
-def _report(ledger: Ledger, *, as_json: bool) -> None:
+def _report(ledger: "Ledger", *, as_json: bool) -> None:
     if as_json:
         emit(ledger, as_json=True)
     else:
