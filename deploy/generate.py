@@ -4,6 +4,8 @@ import json
 import sys
 from pathlib import Path
 
+from dashboard import dashboard
+
 from pulse_bus.permissions import SERVICES, Permissions
 
 HERE = Path(__file__).parent
@@ -46,7 +48,7 @@ def _only(subjects: tuple[str, ...]) -> str:
 
 def files() -> dict[Path, str]:
     """Return each generated file with its text."""
-    return {HERE / "nats/users.conf": nats_users()}
+    return {HERE / "nats/users.conf": nats_users(), HERE / "grafana/pulse.json": dashboard()}
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from deploy_helm import (
     rendered,
     selects,
 )
+from typer.core import TyperGroup
 
 from pulse_cli.main import app
 from pulse_runtime.metrics import reference_rows
@@ -136,7 +137,9 @@ def test_the_hooks_migrate_then_provision_and_need_nothing_of_the_release(chart:
         [container] = spec["containers"]
         command, *options = container["args"]
         # Parsed by the command itself: an unknown option or value would end here.
-        typer.main.get_command(app).commands[command].make_context(command, options)  # type: ignore[attr-defined]
+        pulse = typer.main.get_command(app)
+        assert isinstance(pulse, TyperGroup)
+        pulse.commands[command].make_context(command, options)
         assert "envFrom" not in container
         assert "serviceAccountName" not in spec
     if jobs:

@@ -1,0 +1,177 @@
+"""The compose file at work: a message from a device to a receiver, its spans, and every query of the dashboard."""
+
+import asyncio
+import json
+import math
+import shutil
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiomqtt
+import httpx
+import pytest
+from deploy_compose import COMPOSE, Machine, answers, pulse, run_compose
+from deploy_mosquitto import IS_MISSING, REASON
+from deploy_nats import ROOT
+from support.receiver import Receiver, always, open_receiver
+from support.tenant import ACTOR
+from support.waiting import eventually
+
+from pulse_control import devices, routes, tenants
+from pulse_control.context import Control
+from pulse_control.route_input import RouteInput
+from pulse_egress.policy import AddressPolicy
+from pulse_storage.pool import open_pool
+from pulse_storage.sealing import KeyRing
+from pulse_testkit.otlp import OtlpCollector, open_collector
+
+DASHBOARD = json.loads((ROOT / "deploy/grafana/pulse.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+PROMETHEUS = shutil.which("prometheus")
+DEVICE = "acme/device/boiler-1"
+TOPIC = f"tenant/{DEVICE}/reading"
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(IS_MISSING, reason=REASON),
+    pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed (apt-get install prometheus)"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A running Pulse with a tenant whose device does not stop sending."""
+
+    machine: Machine
+    receiver: Receiver
+    collector: OtlpCollector
+    prometheus: httpx.AsyncClient
+    token: str
+
+    async def query(self, expression: str) -> list[float]:
+        """Return the values that are numbers."""
+        asked = {"query": expression.replace("$__rate_interval", "10s")}
+        answer = (await self.prometheus.get("/api/v1/query", params=asked)).raise_for_status()
+        values = [float(sample["value"][1]) for sample in answer.json()["data"]["result"]]
+        return [value for value in values if not math.isnan(value)]
+
+
+@pytest.fixture(scope="module")
+async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Live]:
+    folder = tmp_path_factory.mktemp("compose")
+    async with open_collector() as collector, open_receiver() as receiver:
+        receiver.behaviour |= {"/down": always(503), "/gone": always(410)}
+        variables = {"PULSE_EGRESS_ALLOW": "127.0.0.0/8", "DELIVERY_WORKER_COUNT": "512"}
+        logins = {DEVICE: "of-the-device"}
+        async with (
+            run_compose(folder, collector.endpoint, logins=logins, **variables) as machine,
+            _prometheus(machine) as prometheus,
+        ):
+            token = await _tenant(machine, receiver)
+            live = Live(machine=machine, receiver=receiver, collector=collector, prometheus=prometheus, token=token)
+            async with _sending(live):
+                yield live
+
+
+@asynccontextmanager
+async def _prometheus(machine: Machine) -> AsyncGenerator[httpx.AsyncClient]:
+    text = (COMPOSE / "prometheus.yml").read_text().replace("scrape_interval: 5s", "scrape_interval: 1s")
+    for service in ("ingest", "router", "delivery"):
+        assert f"{service}:9000" in text
+        text = text.replace(f"{service}:9000", f"127.0.0.1:{machine.at(service, 9000).port}")
+    (machine.folder / "prometheus.yml").write_text(text)
+    at = machine.at("prometheus", 9090)
+    process = await asyncio.create_subprocess_exec(
+        str(PROMETHEUS),
+        f"--config.file={machine.folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={machine.folder / 'prometheus'}",
+        f"--web.listen-address={at.host}:{at.port}",
+        "--log.level=error",
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with httpx.AsyncClient(base_url=at.url("http")) as http:
+            await eventually(lambda: answers(http, "/-/ready"), 30, what="Prometheus")
+            yield http
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _tenant(machine: Machine, receiver: Receiver) -> str:
+    """Make what every panel is to have something of; returns the device's token."""
+    told = machine.environment("pulse")
+    keys, egress = KeyRing.parse(told["PULSE_SECRET_KEYS"]), AddressPolicy.from_ranges([told["PULSE_EGRESS_ALLOW"]])
+    async with open_pool(told["PULSE_DATABASE_URL"], service="test") as pool:
+        control = Control(pool=pool, keys=keys, egress=egress)
+        tenant = (await tenants.create_tenant(control, "acme", None, ACTOR)).tenant_id
+        [device] = await devices.create_devices(control, tenant, ["boiler-1"], ACTOR)
+        for path in ("ok", "down", "gone"):
+            wanted = RouteInput(
+                name=path, kind="webhook", config={"url": receiver.url(f"/{path}")}, topic_filter="#", policy=None
+            )
+            await routes.create_route(control, tenant, wanted, ACTOR)
+    return device.token
+
+
+@asynccontextmanager
+async def _sending(live: Live) -> AsyncGenerator[None]:
+    url = live.machine.at("ingest", 8080).url("http", "/ingest/v1/tenant/acme/device/boiler-1/reading")
+    fields = {"authorization": f"Bearer {live.token}"}
+
+    async def send() -> None:
+        async with httpx.AsyncClient(headers=fields) as http:
+            while True:
+                assert (await http.post(url, json={"metrics": {"temperature": 91.5}})).status_code == 202
+                await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(send(), name="test.device")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_a_device_s_message_reaches_the_receiver_over_mqtt(live: Live) -> None:
+    at = live.machine.at("mosquitto", 8883)
+    trust = ssl.create_default_context(cafile=str(live.machine.folder / "secrets/tls.crt"))
+    # The certificate is for the names that the compose file gives.
+    trust.check_hostname = False
+    client = aiomqtt.Client(
+        at.host, at.port, username=DEVICE, password="of-the-device", identifier="x", tls_context=trust
+    )
+    async with client:
+        await client.publish(TOPIC, json.dumps({"over": "mqtt"}), qos=1)
+
+    def arrived() -> bool:
+        return any(request.json["payload"] == {"over": "mqtt"} for request in live.receiver.of("/ok"))
+
+    await eventually(arrived, 20, what="the message over MQTT")
+
+
+async def test_what_cannot_be_delivered_waits_or_is_a_dead_letter(live: Live) -> None:
+    """As Prometheus counts it, and as the operator's command finds it."""
+    await eventually(lambda: live.query("pulse_delivery_troubled_routes > 0"), 20, what="a troubled route")
+    await eventually(lambda: live.query("pulse_delivery_dead_letters_total > 0"), 20, what="a dead letter")
+    assert (await pulse(live.machine, "route", "show", "down", "--tenant", "acme"))["state"]["waiting"]
+    dead = await pulse(live.machine, "dlq", "list", "--tenant", "acme")
+    assert {letter["destination_type"] for letter in dead} == {"webhook"}
+
+
+async def test_the_collector_gets_spans_of_every_service(live: Live) -> None:
+    services = {"pulse-ingest", "pulse-router", "pulse-delivery"}
+    await eventually(
+        lambda: {span.service for span in live.collector.spans}, 20, until=lambda seen: seen >= services, what="spans"
+    )
+
+
+async def test_the_slot_budget_of_the_file_is_that_of_the_service(live: Live) -> None:
+    await eventually(lambda: live.query("pulse_delivery_slots"), 20, until=lambda shown: shown == [512.0])
+
+
+@pytest.mark.parametrize("expression", QUERIES)
+async def test_the_dashboard_s_query_returns_data(live: Live, expression: str) -> None:
+    await eventually(lambda: live.query(expression), 30, what=expression)
