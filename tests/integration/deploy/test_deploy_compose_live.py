@@ -161,11 +161,13 @@ async def test_what_cannot_be_delivered_waits_or_is_a_dead_letter(live: Live) ->
     assert {letter["destination_type"] for letter in dead} == {"webhook"}
 
 
-async def test_the_collector_gets_spans_of_every_service(live: Live) -> None:
-    services = {"pulse-ingest", "pulse-router", "pulse-delivery"}
-    await eventually(
-        lambda: {span.service for span in live.collector.spans}, 20, until=lambda seen: seen >= services, what="spans"
-    )
+async def test_the_collector_gets_spans_of_every_service_and_of_the_broker(live: Live) -> None:
+    def seen() -> set[str]:
+        hops = {span.name for span in live.collector.spans} & {"nats-server"}
+        return {span.service for span in live.collector.spans} | hops
+
+    expected = {"pulse-ingest", "pulse-router", "pulse-delivery", "nats-server"}
+    await eventually(seen, 20, until=lambda found: found >= expected, what="spans")
 
 
 async def test_the_slot_budget_of_the_file_is_that_of_the_service(live: Live) -> None:

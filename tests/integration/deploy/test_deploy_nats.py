@@ -138,6 +138,24 @@ async def test_a_service_may_not_do_what_another_does(cluster: Cluster) -> None:
     assert [error.split('"')[1] for error in errors] == ["telemetry.acme.d1.t", "$js.api.stream.delete.telemetry"]
 
 
+async def test_the_servers_report_the_hops_of_sampled_messages(cluster: Cluster) -> None:
+    traces = {flag: f"00-{'ab' * 15}{flag}-{'cd' * 8}-{flag}" for flag in ("00", "01")}
+    hops: asyncio.Queue[list[str]] = asyncio.Queue()
+    async with connect(cluster.address("control")) as control, connect(cluster.address("ingest")) as ingest:
+        await control.subscribe("hops", lambda event: hops.put_nowait(_traceparent(event.data)))
+        async with asyncio.timeout(30):
+            # Again, until the server of ingest has heard of the subscription at another.
+            while hops.empty():
+                for traceparent in traces.values():
+                    await ingest.publish("telemetry.acme.d1.t", b"x", headers={"traceparent": traceparent})
+                await stream_info(control, TELEMETRY.name)
+        assert hops.get_nowait() == [traces["01"]]
+
+
+def _traceparent(event: bytes) -> list[str]:
+    return json.loads(event)["request"]["header"]["traceparent"]
+
+
 async def test_what_was_acknowledged_outlives_the_death_of_the_leader(cluster: Cluster) -> None:
     sent = [Outgoing(subject="telemetry.acme.d1.t", data=b"x", message_id=f"m-{n}") for n in range(500)]
     async with connect(cluster.address("control")) as control, connect(cluster.address("ingest")) as ingest:
