@@ -186,6 +186,15 @@ def test_a_kill_without_a_number_means_the_first_hit() -> None:
     assert (ended.code, ended.said) == (-signal.SIGKILL, ["False"])
 
 
+def test_an_armed_stop_freezes_the_process_until_it_is_told_to_go_on() -> None:
+    process = start(ASK, PULSE_FAILPOINTS="delivery.after_post=stop:3")
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert (os.WIFSTOPPED(status), os.WSTOPSIG(status)) == (True, signal.SIGSTOP)
+    process.send_signal(signal.SIGCONT)
+    ended = wait(process)
+    assert (ended.code, ended.said) == (0, ["False", "1", "2", "3", "4"])
+
+
 def test_a_misspelt_failpoint_is_refused_by_the_variables_name() -> None:
     ended = wait(
         start(
@@ -193,7 +202,7 @@ def test_a_misspelt_failpoint_is_refused_by_the_variables_name() -> None:
             import importlib, os
             from pulse_runtime import failpoints
             async def main(lifecycle):
-                for text in ["nonsense", "a=maybe", "a=kill:0", "a=kill:x", "=on", "a=kill:", "a=on:1"]:
+                for text in ["nonsense", "a=maybe", "a=kill:0", "a=kill:x", "=on", "a=kill:", "a=on:1", "a=stop:0"]:
                     os.environ["PULSE_FAILPOINTS"] = text
                     try:
                         importlib.reload(failpoints)
@@ -203,4 +212,4 @@ def test_a_misspelt_failpoint_is_refused_by_the_variables_name() -> None:
             """
         )
     )
-    assert ended.said == ["PULSE_FAILPOINTS:"] * 7
+    assert ended.said == ["PULSE_FAILPOINTS:"] * 8

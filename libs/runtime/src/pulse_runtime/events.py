@@ -8,7 +8,7 @@ from typing import Final
 
 # The process.
 SERVICE_STARTED: Final = "service_started"
-"""service, version, settings (masked): everything is connected and subscribed."""
+"""service, version, instance (the owner of its turns), settings (masked): everything is connected and subscribed."""
 START_REFUSED: Final = "start_refused"
 """error: a setting or a limit of the host forbids starting."""
 SERVICE_STOPPING: Final = "service_stopping"
@@ -70,6 +70,8 @@ DLQ_WRITTEN: Final = "dlq_written"
 ROUTE_TROUBLED: Final = "route_troubled"
 ROUTE_RECOVERED: Final = "route_recovered"
 """route_id, tenant_id, troubled_s, recovery_s: back on the fast lane, so long after the trouble and the healing."""
+TURN_ADOPTED: Final = "turn_adopted"
+"""route_id, tenant_id: the process that served the route is gone or stands still; this one goes on."""
 ROUTE_PAUSED: Final = "route_paused"
 """route_id, until: the breaker opened."""
 OUTAGE_BEGAN: Final = "outage_began"

@@ -3,6 +3,7 @@
 `PULSE_FAILPOINTS="ingest.ack_before_commit=on;delivery.after_post=kill:3"` arms points by name:
 
 * `kill` or `kill:n`: the process ends itself with SIGKILL when the point is hit for the n-th time;
+* `stop` or `stop:n`: it freezes itself then with SIGSTOP, until somebody sends SIGCONT;
 * `on`: a planted bug is switched on; the code asks with `enabled(name)`.
 
 Without the variable `hit` and `enabled` are functions that do nothing: no look-up, no counting.
@@ -19,6 +20,7 @@ import structlog
 from pulse_runtime.events import FAILPOINTS_ARMED
 
 VARIABLE: Final = "PULSE_FAILPOINTS"
+_SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 class FailpointsInvalid(ValueError):
@@ -26,38 +28,42 @@ class FailpointsInvalid(ValueError):
 
     def __init__(self, entry: str) -> None:
         self.entry = entry
-        super().__init__(f"{VARIABLE}: {entry!r} is not `name=on`, `name=kill` or `name=kill:n`")
+        super().__init__(
+            f"{VARIABLE}: {entry!r} is not `name=on`, or `name=` with `kill`, `kill:n`, `stop` or `stop:n`"
+        )
 
 
 @dataclass(slots=True, kw_only=True)
 class _Armed:
-    kills: Mapping[str, int]
+    ends: Mapping[str, tuple[signal.Signals, int]]
+    """The signal that a point sends to its own process, and at which hit."""
     bugs: frozenset[str]
     hits: dict[str, int] = field(default_factory=dict[str, int])
 
     def hit(self, name: str) -> None:
-        """Count the hit; end the process if it is the one that was asked for."""
+        """Count the hit; end or freeze the process if it is the one that was asked for."""
         self.hits[name] = self.hits.get(name, 0) + 1
-        if self.hits[name] == self.kills.get(name):
-            os.kill(os.getpid(), signal.SIGKILL)
+        number, at_hit = self.ends.get(name, (signal.SIGKILL, 0))
+        if self.hits[name] == at_hit:
+            os.kill(os.getpid(), number)
 
     def enabled(self, name: str) -> bool:
         return name in self.bugs
 
 
 def _parse(text: str) -> _Armed:
-    kills: dict[str, int] = {}
+    ends: dict[str, tuple[signal.Signals, int]] = {}
     bugs: set[str] = set()
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         name, _, action = entry.partition("=")
         verb, _, count = action.partition(":")
         if name and action == "on":
             bugs.add(name)
-        elif name and verb == "kill" and (action == "kill" or (count.isdecimal() and int(count) > 0)):
-            kills[name] = int(count or 1)
+        elif name and verb in _SIGNALS and (action == verb or (count.isdecimal() and int(count) > 0)):
+            ends[name] = _SIGNALS[verb], int(count or 1)
         else:
             raise FailpointsInvalid(entry)
-    return _Armed(kills=kills, bugs=frozenset(bugs))
+    return _Armed(ends=ends, bugs=frozenset(bugs))
 
 
 def _hit_nothing(_name: str) -> None:
@@ -72,7 +78,7 @@ _text: Final = os.environ.get(VARIABLE, "")
 _armed: Final = _parse(_text) if _text else None
 
 hit: Callable[[str], None] = _hit_nothing if _armed is None else _armed.hit
-"""Mark a place where a test may end the process."""
+"""Mark a place where a test may end or freeze the process."""
 
 enabled: Callable[[str], bool] = _enabled_never if _armed is None else _armed.enabled
 """Whether a test switched this planted bug on."""

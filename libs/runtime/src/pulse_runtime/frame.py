@@ -103,4 +103,4 @@ class Frame:
     def started(self) -> None:
         """Say in the log that everything is connected, and with which settings."""
         self._is_started = True
-        _log.info(SERVICE_STARTED, version=self.version, settings=masked(self._settings))
+        _log.info(SERVICE_STARTED, version=self.version, instance=self.instance, settings=masked(self._settings))

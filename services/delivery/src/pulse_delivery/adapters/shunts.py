@@ -42,6 +42,7 @@ class Shunts:
             return no_room
         stays = False
         self._troubles.shunt_begins(address)
+        failpoints.hit("delivery.before_shunt")
         try:
             refused = await publish_patiently(self._publisher, outgoing, self._clock)
             stays = refused is None
