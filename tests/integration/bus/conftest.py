@@ -54,7 +54,8 @@ def consumer(owned: AsyncExitStack) -> Callable[..., Awaitable[tuple[PullConsume
     async def start(
         connection: Connection, stream: str, name: str, **options: Any
     ) -> tuple[PullConsumer, asyncio.Task[None]]:
-        made = PullConsumer(connection, stream, name, clock=SystemClock(), **{"capacity": 100, **options})
+        chosen: dict[str, Any] = {"clock": SystemClock(), "capacity": 100, **options}
+        made = PullConsumer(connection, stream, name, **chosen)
         return made, await owned.enter_async_context(running(made.run()))
 
     return start

@@ -8,8 +8,9 @@ from pulse_bus.incoming import Incoming
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.provision import consumer_config
 from pulse_bus.publisher import Publisher
-from pulse_contracts.topology import STORE
+from pulse_contracts.topology import ACK_WAIT_S, STORE
 from pulse_runtime.clock import SystemClock
+from pulse_testkit.clock import ManualClock
 from pulse_testkit.nats import Bus
 from pulse_testkit.proxy import TcpProxy
 
@@ -288,3 +289,50 @@ async def test_nothing_that_arrives_while_a_consumer_stops_waits_for_ack_wait(
     heir, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=1000)
 
     assert len(await take(heir, 600 - taken, timeout_s=5)) == 600 - taken
+
+
+async def test_a_process_that_stood_still_leaves_to_others_what_it_held(
+    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
+) -> None:
+    ingest, clock = await bus.connect("ingest"), ManualClock()
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(3))
+    store, _ = await consumer(ingest, "TELEMETRY", "store", clock=clock)
+    given_back, done = await take(store, 2)
+    await until(_async(lambda: store.buffered == 1))
+
+    await clock.advance(ACK_WAIT_S)
+
+    assert store.take_now(1) == []
+    assert given_back.has_lapsed
+    await given_back.nak()
+    await done.ack()
+    await until(lambda: _is_pending(consumer_info, 2))
+    assert (await consumer_info("TELEMETRY", "store"))["num_redelivered"] == 0
+
+
+async def test_what_arrives_as_a_process_wakes_may_be_as_old_as_its_sleep(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    ingest, clock = await bus.connect("ingest"), ManualClock()
+    committer = await publisher(ingest, "TELEMETRY")
+    store, _ = await consumer(ingest, "TELEMETRY", "store", clock=clock)
+    await committer.publish(*messages(1))
+    await take(store, 1)
+
+    await clock.advance(ACK_WAIT_S)
+    await committer.publish(*messages(1, prefix="late"))
+    await until(_async(lambda: store.buffered == 1))
+    assert store.take_now(1) == []
+
+    await clock.advance(1)
+    await committer.publish(*messages(1, prefix="later"))
+    [fresh] = await take(store, 1)
+    assert not fresh.has_lapsed
+
+
+def _async(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        await asyncio.sleep(0)
+        return condition()
+
+    return look

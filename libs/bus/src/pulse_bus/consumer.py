@@ -26,6 +26,10 @@ _TICK_S: Final = 1.0
 _HEARTBEAT_STATUS: Final = "100"
 _GONE_PAUSE_S: Final = 0.5
 _DRAIN_S: Final = 1.0
+_FROZEN_S: Final = 2.0
+"""The loop ticks once a second: after a longer gap the process stood still …"""
+_AWAKE_S: Final = 1.0
+"""… and what arrives so soon after it may have been sent when that began."""
 
 
 @dataclass(slots=True)
@@ -38,7 +42,8 @@ class PullConsumer:
     """Takes messages from a durable consumer, never holding more unread ones than *capacity*.
 
     Every message taken is held with in-progress signals at a third of ``ack_wait`` until it is settled, however long
-    the work takes; a process that dies stops signalling, and the server delivers to another.
+    the work takes; a process that dies stops signalling, and the server delivers to another. One that stood still and
+    wakes after ``ack_wait`` hands out nothing that is another's by then.
     """
 
     def __init__(
@@ -64,11 +69,13 @@ class PullConsumer:
         self._tokens = count()
         self._pulls: OrderedDict[str, _Pull] = OrderedDict()
         self._buffer: deque[Incoming] = deque()
-        self._held: dict[Incoming, float] = {}
+        self._held: set[Incoming] = set()
         self._changed = asyncio.Event()
         self._arrived = asyncio.Event()
         self._heard_at = clock.monotonic()
         self._not_before = 0.0
+        self._alive_at = clock.monotonic()
+        self._frozen_at = self._awake_at = float("-inf")
         self.name = name
         self.trouble: str | None = None
         """Why the server does not serve this consumer, or None."""
@@ -86,8 +93,10 @@ class PullConsumer:
 
     async def take(self, most: int) -> list[Incoming]:
         """Wait for messages and return up to *most* of them, at least one."""
-        await self.arrival()
-        return self.take_now(most)
+        while True:
+            await self.arrival()
+            if taken := self.take_now(most):
+                return taken
 
     async def arrival(self) -> None:
         """Wait until a message is here to be taken."""
@@ -97,7 +106,12 @@ class PullConsumer:
 
     def take_now(self, most: int) -> list[Incoming]:
         """Return up to *most* messages that are already here, perhaps none."""
-        taken = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+        taken: list[Incoming] = []
+        while self._buffer and len(taken) < most:
+            if (message := self._buffer.popleft()).has_lapsed:
+                message.abandon()
+            else:
+                taken.append(message)
         self._changed.set()
         return taken
 
@@ -105,8 +119,10 @@ class PullConsumer:
         """Keep pull requests open until cancelled, then give back what nobody took."""
         subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
         self._connection.on_reconnect(self._forget_pulls)
+        self._alive_at = self._clock.monotonic()
         try:
             while True:
+                self._note_alive()
                 await self._refill()
                 await self._hold()
                 self._changed.clear()
@@ -152,21 +168,34 @@ class PullConsumer:
 
     async def _hold(self) -> None:
         """Signal progress for everything held for a third of ``ack_wait`` since the last signal."""
-        now = self._clock.monotonic()
-        due = now - self._ack_wait_s / 3
-        for message in [message for message, signalled in self._held.items() if signalled <= due]:
+        due = self._clock.monotonic() + self._ack_wait_s * 2 / 3
+        for message in [message for message in self._held if message.held_until <= due]:
             if message in self._held:
-                self._held[message] = now
                 await message.hold()
+
+    def _note_alive(self) -> float:
+        """Return when the server may have sent, at the earliest, what arrives now."""
+        now = self._clock.monotonic()
+        if now - self._alive_at > _FROZEN_S:
+            self._frozen_at, self._awake_at = self._alive_at, now
+        self._alive_at = now
+        return self._frozen_at if now - self._awake_at < _AWAKE_S else now
 
     def _on_message(self, message: Msg) -> None:
         self._heard_at = self._clock.monotonic()
-        delivery = read_delivery(message, self._connection, self._settled, self._clock)
+        delivery = read_delivery(
+            message,
+            self._connection,
+            self._settled,
+            self._clock,
+            sent_at=self._note_alive(),
+            ack_wait_s=self._ack_wait_s,
+        )
         if delivery is None:
             self._on_status(message)
             return
         self.trouble = None
-        self._held[delivery] = self._heard_at
+        self._held.add(delivery)
         self._buffer.append(delivery)
         self._count_one()
         self._arrived.set()
@@ -192,7 +221,7 @@ class PullConsumer:
         self._changed.set()
 
     def _settled(self, message: Incoming) -> None:
-        self._held.pop(message, None)
+        self._held.discard(message)
 
     async def _give_back(self, subscription: Subscription) -> None:
         """Nak what nobody took, so that another replica gets it at once and not after ``ack_wait``.

@@ -32,7 +32,10 @@ class Incoming:
     """When the stream stored it, in epoch seconds."""
     pending: int
     """How many messages the consumer had not delivered yet when it delivered this one."""
-    held_since: float
+    held_until: float
+    """When the server gives it to another, unless its work is reported before; monotonic."""
+    _ack_wait_s: float
+    _clock: Clock
     _reply: str
     _connection: Connection
     _settled: Callable[["Incoming"], None]
@@ -43,17 +46,38 @@ class Incoming:
         """The parent of whatever is done for this message."""
         return self._processing.context.header() if self._processing else self.headers.get(headers.TRACEPARENT)
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether this process stood still for so long that the message is another's by now.
+
+        Then nothing more should be done for it; an ack of what is done already still spares the other the work.
+        """
+        return self._clock.monotonic() >= self.held_until
+
     async def ack(self) -> None:
         """Say that the message is done with. Not durable at once: it may come again after a broker crash."""
         await self._settle(b"+ACK", "ack")
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Give the message back, to be delivered again after *delay_s*."""
+        if self.has_lapsed:
+            # Whoever has it now would get it twice.
+            self.abandon()
+            return
         body = b" " + json.dumps({"delay": int(delay_s * NANOSECONDS)}).encode() if delay_s else b""
         await self._settle(b"-NAK" + body, "nak")
 
+    def abandon(self) -> None:
+        """Settle it without a word to the server: it comes again, or has come already, perhaps to another."""
+        self._settled(self)
+        if self._processing:
+            self._processing.end("abandon")
+
     async def hold(self) -> None:
-        """Tell the server that the work goes on."""
+        """Tell the server that the work goes on, while the message is ours."""
+        if self.has_lapsed:
+            return
+        self.held_until = self._clock.monotonic() + self._ack_wait_s
         await self._send(b"+WPI")
 
     async def _settle(self, verb: bytes, settlement: str) -> None:
@@ -71,9 +95,18 @@ class Incoming:
 
 
 def read_delivery(
-    message: Msg, connection: Connection, settled: Callable[[Incoming], None], clock: Clock
+    message: Msg,
+    connection: Connection,
+    settled: Callable[[Incoming], None],
+    clock: Clock,
+    *,
+    sent_at: float,
+    ack_wait_s: float,
 ) -> Incoming | None:
-    """Return the delivery that *message* is, or None for a status message of the server."""
+    """Return the delivery that *message* is, or None for a status message of the server.
+
+    *sent_at* is when the server may have sent it at the earliest.
+    """
     if not message.reply.startswith("$JS.ACK."):
         return None
     tokens = message.reply.split(".")
@@ -88,7 +121,9 @@ def read_delivery(
         stream_seq=int(tokens[first + 1]),
         stored_at_s=int(tokens[first + 3]) / NANOSECONDS,
         pending=int(tokens[first + 4]),
-        held_since=clock.monotonic(),
+        held_until=sent_at + ack_wait_s,
+        _ack_wait_s=ack_wait_s,
+        _clock=clock,
         _reply=message.reply,
         _connection=connection,
         _settled=settled,

@@ -97,6 +97,10 @@ class Settler:
 
         The route is troubled from the moment this is called. Without room there it becomes a dead letter.
         """
+        if message.has_lapsed:
+            # Another process has it, and may have delivered it.
+            message.abandon()
+            return
         no_room = await self._shunts.put(message, parcel, reason)
         if no_room is None:
             await message.ack()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from random import random
 from typing import Any, Final
 
@@ -79,11 +80,16 @@ class FastLane:
         self._clock = clock
         self._timer = PermitTimer(lanes, clock, self._proceed)
         self._lag_s = lag_s
+        self._rest = troubles.rest
         self._unsettled = 0
         self._unsettled_bytes = 0
         self._tasks: asyncio.TaskGroup | None = None
         self._settled = asyncio.Event()
         self._draining = False
+
+    def on_rest(self, callback: Callable[[RouteAddress, datetime], None]) -> None:
+        """Call *callback* when a destination asks not to be tried before a moment, and it goes to the siding."""
+        self._rest = callback
 
     async def run(self) -> None:
         """Deliver until cancelled. A failure of this code ends the process: the messages come again."""
@@ -217,6 +223,10 @@ class FastLane:
 
     async def _attempt(self, start: Start[Held]) -> None:
         item, address = start.item, start.item.parcel.address
+        if item.message.has_lapsed:
+            item.message.abandon()
+            self._finish(start, None)
+            return
         took_s: float | None = None
         try:
             result = await self._attempts.make(item.parcel, item.destination)
@@ -225,9 +235,7 @@ class FastLane:
                 # What waits behind it would only meet the same.
                 self._lanes.hold(address.route)
         finally:
-            in_flight = item.destination.route.policy.in_flight
-            self._start(self._lanes.finish(start.ticket, self._now(), took_s=took_s, in_flight=in_flight))
-            self._timer.check()
+            self._finish(start, took_s)
         while (verdict := await self._outage.verdict(address, result.outcome)) is Verdict.PROBE:
             # Everybody waits for what it finds out, so it does not wait for a permit.
             self._lanes.owe_permit(address.route)
@@ -241,6 +249,11 @@ class FastLane:
         if is_suspect:
             self.release(address)
 
+    def _finish(self, start: Start[Held], took_s: float | None) -> None:
+        in_flight = start.item.destination.route.policy.in_flight
+        self._start(self._lanes.finish(start.ticket, self._now(), took_s=took_s, in_flight=in_flight))
+        self._timer.check()
+
     async def _settle(self, item: Held, result: Result) -> None:
         route = item.destination.route
         parcel = item.parcel.after(result.outcome)
@@ -251,7 +264,7 @@ class FastLane:
             self._troubles.shunt_begins(parcel.address)
             self.withdraw(parcel.address, "behind")
             if disposition.rest_until:
-                self._troubles.rest(parcel.address, disposition.rest_until)
+                self._rest(parcel.address, disposition.rest_until)
         try:
             await self._settler.record(parcel, route, result)
         finally:
