@@ -15,6 +15,8 @@ from support.waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating" / "nats-cli.md"
 ROUTE = "01890000-0000-7000-8000-000000000001"
+TURN = f"turn-acme-{ROUTE}-5e1f3a"
+"""As the page names the route's consumer."""
 
 pytestmark = pytest.mark.skipif(
     shutil.which("nats") is None,
@@ -52,13 +54,20 @@ class Situation:
         self._running = running
         self._token = token
         self._route = route
+        self._turn = TURN
 
     async def ask(self, command: str) -> str:
         """Run a command of the page; returns what it printed."""
-        arguments = shlex.split(command.replace(ROUTE, self._route))[1:]
+        arguments = shlex.split(command.replace(TURN, self._turn).replace(ROUTE, self._route))[1:]
         said = await pulse(arguments[0], "--data", str(self._running.data), *arguments[1:])
         assert said.code == 0, said.err
         return said.out.replace(self._route, ROUTE)
+
+    async def find_turn(self) -> bool:
+        """Learn the name of the route's consumer, as an operator does."""
+        found = re.search(rf"turn-acme-{ROUTE}-\w+", await self.ask("pulse nats consumer report SIDING"))
+        self._turn = found[0] if found else TURN
+        return found is not None
 
     async def send(self) -> None:
         """Send a message of the device."""
@@ -82,11 +91,9 @@ async def situation(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[
         )
         situation = Situation(running, device.json["token"], made.json["route_id"])
         await situation.send()
+        await eventually(situation.find_turn, 20, what="the turn")
         await eventually(
-            lambda: situation.ask("pulse nats consumer report SIDING"), 20, until=lambda out: "turn-acme-" in out
-        )
-        await eventually(
-            lambda: situation.ask(f"pulse nats consumer info SIDING turn-acme-{ROUTE}"),
+            lambda: situation.ask(f"pulse nats consumer info SIDING {TURN}"),
             20,
             until=lambda out: "ECONNREFUSED" in out,
             what="the failed probe",

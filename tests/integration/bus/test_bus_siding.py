@@ -7,10 +7,11 @@ import pytest
 from pulse_bus.api import api_request
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
+from pulse_bus.errors import ApiError
 from pulse_bus.inspection import unacknowledged
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.publisher import Publisher
-from pulse_bus.siding import Siding, turn_name
+from pulse_bus.siding import Siding
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.subjects import RouteAddress, siding
 from pulse_contracts.topology import MIB, SIDING
@@ -50,6 +51,12 @@ async def fill(delivery: Connection, publisher: Publish) -> Fill:
         )
 
     return put
+
+
+async def opened(waiting_room: Siding, state: TurnState) -> str:
+    turn = await waiting_room.open_turn(ONE, state)
+    assert turn is not None
+    return turn
 
 
 async def test_what_waits_is_counted_by_route(waiting_room: Siding, fill: Fill) -> None:
@@ -101,14 +108,15 @@ async def test_a_turn_is_opened_once(bus: Bus, waiting_room: Siding) -> None:
     first = await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
     second = await replica.open_turn(ONE, TurnState(phase="open", in_flight=8))
 
-    assert (first, second) == (True, False)
+    assert first is not None
+    assert second is None
     info = await waiting_room.turn_info(ONE)
     assert info is not None
     assert (info["config"]["max_ack_pending"], info["config"]["metadata"]["state"]) == (1, "half_open")
 
 
 async def test_a_turn_says_in_its_metadata_whose_it_is(waiting_room: Siding) -> None:
-    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
+    await opened(waiting_room, TurnState(phase="half_open", in_flight=1))
 
     info = await waiting_room.turn_info(ONE)
 
@@ -117,13 +125,49 @@ async def test_a_turn_says_in_its_metadata_whose_it_is(waiting_room: Siding) -> 
     assert expected.items() <= info["config"]["metadata"].items()
 
 
+async def test_whoever_was_replaced_can_do_nothing_to_its_successors_turn(
+    bus: Bus, waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
+) -> None:
+    await fill(ONE, 2)
+    frozen, late = Siding(await bus.connect("delivery"), "frozen"), TurnState(phase="growing", in_flight=16)
+    old = await opened(frozen, TurnState(phase="probing", in_flight=1))
+    pull, _ = await consumer(delivery, "SIDING", old)
+    [in_hand] = await asyncio.wait_for(pull.take(1), 5)
+    await waiting_room.close_turn(old)
+    await opened(waiting_room, TurnState(phase="probing", in_flight=1))
+
+    await in_hand.ack()
+    await frozen.close_turn(old)
+    for change in (frozen.change_turn(ONE, old, late), frozen.pause(old, datetime.now(UTC) + timedelta(hours=1))):
+        with pytest.raises(ApiError):
+            await change
+
+    [turn] = (await waiting_room.turns()).values()
+    assert (turn.owner, turn.paused_until) == ("", None)
+    info = await waiting_room.turn_info(ONE)
+    assert info is not None
+    assert info["config"]["max_ack_pending"] == 1
+    assert await waiting_room.waiting_of(ONE) == 2
+
+
+async def test_a_listing_tells_what_a_successor_has_to_know(waiting_room: Siding) -> None:
+    since, until = datetime(2026, 1, 5, 12, tzinfo=UTC), datetime.now(UTC) + timedelta(minutes=5)
+    state = TurnState(phase="probing", in_flight=1, failures=3, since=since.isoformat())
+    turn = await opened(waiting_room, state)
+    await waiting_room.pause(turn, until)
+
+    [listing] = (await waiting_room.turns()).values()
+
+    assert (listing.name, listing.failures, listing.since, listing.paused_until) == (turn, 3, since, until)
+
+
 async def test_a_turn_delivers_its_own_route_only(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(OTHER, 2)
     await fill(ONE, 2)
-    await waiting_room.open_turn(ONE, TurnState(phase="closed", in_flight=10))
-    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    turn = await opened(waiting_room, TurnState(phase="closed", in_flight=10))
+    pull, _ = await consumer(delivery, "SIDING", turn)
 
     taken = await asyncio.wait_for(pull.take(2), 5)
 
@@ -134,8 +178,8 @@ async def test_an_acknowledged_message_leaves_the_siding(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(ONE, 2)
-    await waiting_room.open_turn(ONE, TurnState(phase="closed", in_flight=10))
-    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    turn = await opened(waiting_room, TurnState(phase="closed", in_flight=10))
+    pull, _ = await consumer(delivery, "SIDING", turn)
 
     [message] = await asyncio.wait_for(pull.take(1), 5)
     await message.ack()
@@ -149,14 +193,14 @@ async def test_a_half_open_turn_lets_one_probe_through_until_it_is_changed(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(ONE, 5)
-    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
-    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    turn = await opened(waiting_room, TurnState(phase="half_open", in_flight=1))
+    pull, _ = await consumer(delivery, "SIDING", turn)
     probe = await asyncio.wait_for(pull.take(5), 5)
     info = await waiting_room.turn_info(ONE)
     assert info is not None
     assert (len(probe), info["num_ack_pending"]) == (1, 1)
 
-    await waiting_room.change_turn(ONE, TurnState(phase="growing", in_flight=4))
+    await waiting_room.change_turn(ONE, turn, TurnState(phase="growing", in_flight=4))
 
     rest = 0
     async with asyncio.timeout(5):
@@ -169,8 +213,8 @@ async def test_a_given_back_probe_comes_again_before_its_followers(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
     await fill(ONE, 3)
-    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
-    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    turn = await opened(waiting_room, TurnState(phase="half_open", in_flight=1))
+    pull, _ = await consumer(delivery, "SIDING", turn)
     [probe] = await asyncio.wait_for(pull.take(1), 5)
 
     await probe.nak()
@@ -182,10 +226,10 @@ async def test_a_given_back_probe_comes_again_before_its_followers(
 async def test_a_paused_turn_delivers_nothing_until_it_is_resumed(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:
-    await waiting_room.open_turn(ONE, TurnState(phase="open", in_flight=4))
-    await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(minutes=5))
+    turn = await opened(waiting_room, TurnState(phase="open", in_flight=4))
+    await waiting_room.pause(turn, datetime.now(UTC) + timedelta(minutes=5))
     await fill(ONE, 2)
-    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    pull, _ = await consumer(delivery, "SIDING", turn)
 
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(pull.arrival(), 0.3)
@@ -193,24 +237,24 @@ async def test_a_paused_turn_delivers_nothing_until_it_is_resumed(
     assert info is not None
     assert info["paused"] is True
 
-    await waiting_room.pause(ONE, datetime.now(UTC) - timedelta(seconds=1))
+    await waiting_room.pause(turn, datetime.now(UTC) - timedelta(seconds=1))
     await asyncio.wait_for(pull.arrival(), 5)
 
 
 async def test_a_pause_ends_by_itself(waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull) -> None:
     await fill(ONE, 1)
-    await waiting_room.open_turn(ONE, TurnState(phase="open", in_flight=1))
-    await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(seconds=0.5))
-    pull, _ = await consumer(delivery, "SIDING", turn_name(ONE))
+    turn = await opened(waiting_room, TurnState(phase="open", in_flight=1))
+    await waiting_room.pause(turn, datetime.now(UTC) + timedelta(seconds=0.5))
+    pull, _ = await consumer(delivery, "SIDING", turn)
 
     await asyncio.wait_for(pull.arrival(), 5)
 
 
 async def test_a_change_of_a_paused_turn_leaves_its_pause(waiting_room: Siding) -> None:
-    await waiting_room.open_turn(ONE, TurnState(phase="open", in_flight=1))
-    await waiting_room.pause(ONE, datetime.now(UTC) + timedelta(minutes=5))
+    turn = await opened(waiting_room, TurnState(phase="open", in_flight=1))
+    await waiting_room.pause(turn, datetime.now(UTC) + timedelta(minutes=5))
 
-    await waiting_room.change_turn(ONE, TurnState(phase="open", in_flight=2))
+    await waiting_room.change_turn(ONE, turn, TurnState(phase="open", in_flight=2))
 
     info = await waiting_room.turn_info(ONE)
     assert info is not None
@@ -219,10 +263,10 @@ async def test_a_change_of_a_paused_turn_leaves_its_pause(waiting_room: Siding) 
 
 async def test_closing_a_turn_leaves_its_messages(waiting_room: Siding, fill: Fill) -> None:
     await fill(ONE, 2)
-    await waiting_room.open_turn(ONE, TurnState(phase="half_open", in_flight=1))
+    turn = await opened(waiting_room, TurnState(phase="half_open", in_flight=1))
 
-    await waiting_room.close_turn(ONE)
-    await waiting_room.close_turn(ONE)
+    await waiting_room.close_turn(turn)
+    await waiting_room.close_turn(turn)
 
     assert await waiting_room.turn_info(ONE) is None
     assert await waiting_room.waiting_of(ONE) == 2

@@ -16,7 +16,7 @@ from pulse_bus.incoming import Incoming
 from pulse_bus.inspection import Standing, unacknowledged
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.publisher import Publisher
-from pulse_bus.siding import Siding, turn_name
+from pulse_bus.siding import Siding
 from pulse_contracts import subjects
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId
@@ -80,8 +80,9 @@ class Yard:
 
     async def head(self, address: RouteAddress) -> Incoming:
         """Take the first message of a route's siding, as a turn does."""
-        await self.siding.open_turn(address, TurnState(phase="probing", in_flight=1))
-        pull = self.pull("SIDING", turn_name(address))
+        turn = await self.siding.open_turn(address, TurnState(phase="probing", in_flight=1))
+        assert turn is not None
+        pull = self.pull("SIDING", turn)
         async with _running(pull.run()), asyncio.timeout(5):
             [head] = await pull.take(1)
         return head

@@ -1,3 +1,5 @@
+import socket
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -6,7 +8,7 @@ from delivery_builders import NOW, parcel, route
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
+from pulse_contracts.outcome import Delivered, Failed, Outcome, Reach, Rejected
 from pulse_contracts.routes import RoutePolicy
 from pulse_delivery.kinds.webhook.sender import WebhookSender, retry_after_s
 from pulse_egress.engine import HttpAnswer, HttpEngine
@@ -140,3 +142,24 @@ def test_the_request_carries_the_context_of_its_attempt(sender: WebhookSender) -
 def test_a_date_means_the_same_moment_in_every_zone(moment: datetime, hours: int) -> None:
     whole = moment.replace(microsecond=0, tzinfo=timezone(timedelta(hours=hours)))
     assert retry_after_s(format_datetime(whole), NOW) == max(0.0, (whole - NOW).total_seconds())
+
+
+@pytest.mark.parametrize(
+    ("error", "reach"),
+    [
+        pytest.param(socket.EAI_AGAIN, Reach.NOWHERE, id="no name server answers: the trouble is on this side"),
+        pytest.param(socket.EAI_NONAME, Reach.DESTINATION, id="there is no such name: the trouble is theirs"),
+    ],
+)
+async def test_a_failing_name_service_is_told_from_an_unknown_name(
+    manual_clock: ManualClock, error: int, reach: Reach
+) -> None:
+    async def lookup(host: str) -> Sequence[str]:
+        raise socket.gaierror(error, host)
+
+    async with HttpEngine(PUBLIC_ONLY, lookup=lookup) as engine:
+        sender = WebhookSender(engine, PUBLIC_ONLY, manual_clock)
+        outcome = await sender.attempt(parcel(), route({"url": "https://hooks.example.com/"}), {})
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.answered, outcome.reach) == (False, reach)

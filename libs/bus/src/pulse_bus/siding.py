@@ -1,11 +1,12 @@
 """The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from pulse_bus.api import CONSUMER_EXISTS, CONSUMER_NOT_FOUND, NANOSECONDS, api_request
+from pulse_bus.api import CONSUMER_NOT_FOUND, NANOSECONDS, api_request
 from pulse_bus.connection import Connection
 from pulse_bus.errors import ApiError
 from pulse_bus.inspection import Standing, next_message
@@ -24,6 +25,8 @@ _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 _MESSAGE_GONE: Final = frozenset({10037, 10043})
 """No such message, no such sequence."""
 _DELETE_FAILED: Final = 10057
+_SUBJECT_IS_CLAIMED: Final = 10100
+"""On a work queue no two consumers may share a subject."""
 _RESUME_AFTER: Final = timedelta(seconds=0.1)
 
 
@@ -77,59 +80,63 @@ class Siding:
 
     async def turns(self) -> dict[RouteAddress, TurnListing]:
         """Return every turn of every process."""
-        found: dict[RouteAddress, TurnListing] = {}
+        listings = [_listing(info) async for info in self._consumers()]
+        return {listing.address: listing for listing in listings if listing}
+
+    async def turn_info(self, address: RouteAddress) -> dict[str, Any] | None:
+        """Return the server's account of the route's consumer, or None if it has none."""
+        async for info in self._consumers():
+            if (listing := _listing(info)) and listing.address == address:
+                return info
+        return None
+
+    async def _consumers(self) -> AsyncGenerator[dict[str, Any]]:
         offset = 0
         while True:
             page = await api_request(self._connection, f"CONSUMER.LIST.{SIDING.name}", {"offset": offset})
             infos: list[dict[str, Any]] = page.get("consumers") or []
-            found |= {listing.address: listing for info in infos if (listing := _listing(info))}
+            for info in infos:
+                yield info
             offset += len(infos)
             if not infos or offset >= page.get("total", 0):
-                return found
+                return
 
-    async def open_turn(self, address: RouteAddress, state: TurnState) -> bool:
-        """Make the route's consumer; returns False when another replica made it first.
+    async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
+        """Make the route's consumer and return its name; None when the route has one already.
 
-        ``action: create`` matters: without an action the request is an upsert that resets what the other set.
+        The claim is the subject, which a work queue gives to one consumer at a time. The name is new each time, so
+        that nothing a process does late, be it an ack, a pause or a deletion, reaches the turn of its successor.
         """
+        name = turn_name(address, secrets.token_hex(3))
         try:
-            await self._create(address, "create", state)
+            await self._create(address, name, "create", state)
         except ApiError as exc:
-            if exc.err_code != CONSUMER_EXISTS:
+            if exc.err_code != _SUBJECT_IS_CLAIMED:
                 raise
-            return False
-        return True
+            return None
+        return name
 
-    async def change_turn(self, address: RouteAddress, state: TurnState) -> None:
+    async def change_turn(self, address: RouteAddress, name: str, state: TurnState) -> None:
         """Let as many messages of the route be tried at once as *state* says, and show it."""
-        await self._create(address, "update", state)
+        await self._create(address, name, "update", state)
 
-    async def pause(self, address: RouteAddress, until: datetime) -> None:
-        """Have the server deliver nothing of the route before *until*; a moment that has passed resumes it."""
+    async def pause(self, name: str, until: datetime) -> None:
+        """Have the server deliver nothing of a turn before *until*; a moment that has passed resumes it."""
         # A pause that runs out wakes the pulls that wait; one that is lifted leaves them until their next heartbeat.
         soonest = datetime.now(UTC) + _RESUME_AFTER
         await api_request(
             self._connection,
-            f"CONSUMER.PAUSE.{SIDING.name}.{turn_name(address)}",
+            f"CONSUMER.PAUSE.{SIDING.name}.{name}",
             {"pause_until": max(until, soonest).astimezone(UTC).isoformat()},
         )
 
-    async def close_turn(self, address: RouteAddress) -> None:
-        """Delete the route's consumer; its messages stay."""
+    async def close_turn(self, name: str) -> None:
+        """Delete a turn's consumer, if it is still there; its messages stay."""
         try:
-            await api_request(self._connection, f"CONSUMER.DELETE.{SIDING.name}.{turn_name(address)}")
+            await api_request(self._connection, f"CONSUMER.DELETE.{SIDING.name}.{name}")
         except ApiError as exc:
             if exc.err_code != CONSUMER_NOT_FOUND:
                 raise
-
-    async def turn_info(self, address: RouteAddress) -> dict[str, Any] | None:
-        """Return the server's account of the route's consumer, or None if it has none."""
-        try:
-            return await api_request(self._connection, f"CONSUMER.INFO.{SIDING.name}.{turn_name(address)}")
-        except ApiError as exc:
-            if exc.err_code != CONSUMER_NOT_FOUND:
-                raise
-            return None
 
     async def peek(self, address: RouteAddress, from_seq: int = 1) -> Standing | None:
         """Return the route's first message at or after *from_seq* without taking it."""
@@ -148,9 +155,8 @@ class Siding:
             if not is_gone and not (exc.err_code == _DELETE_FAILED and "no message found" in exc.description):
                 raise
 
-    async def _create(self, address: RouteAddress, action: str, state: TurnState) -> None:
+    async def _create(self, address: RouteAddress, name: str, action: str, state: TurnState) -> None:
         subject = siding(address.kind, address.tenant, address.route)
-        name = turn_name(address)
         config = {
             "name": name,
             "durable_name": name,
@@ -188,9 +194,9 @@ def _survey(waiting: dict[str, int], info: dict[str, Any]) -> Survey:
     )
 
 
-def turn_name(address: RouteAddress) -> str:
-    """Return the name of the route's siding consumer: readable, and one a route."""
-    return f"turn-{encode_token(address.tenant)}-{encode_token(address.route)}"
+def turn_name(address: RouteAddress, token: str) -> str:
+    """Return the name of a route's siding consumer: readable, and by its *token* unlike that of any other turn."""
+    return f"turn-{encode_token(address.tenant)}-{encode_token(address.route)}-{token}"
 
 
 def _listing(info: Mapping[str, Any]) -> TurnListing | None:
@@ -202,6 +208,11 @@ def _listing(info: Mapping[str, Any]) -> TurnListing | None:
         address=RouteAddress(
             kind=metadata["kind"], tenant=TenantId(metadata["tenant"]), route=RouteId(metadata["route"])
         ),
+        name=info["name"],
         owner=metadata["owner"],
         is_pulled=info.get("num_waiting", 0) > 0,
+        progress=(info["delivered"]["consumer_seq"], info["ack_floor"]["consumer_seq"]),
+        failures=int(metadata.get("failures", 0)),
+        paused_until=datetime.fromisoformat(info["config"]["pause_until"]) if info.get("paused") else None,
+        since=datetime.fromisoformat(metadata["since"]) if metadata.get("since") else None,
     )

@@ -1,6 +1,7 @@
 """Turns as processes see each other's: the consumer of a troubled route on the siding."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -14,10 +15,20 @@ class TurnListing:
     """A turn, as the server tells of it."""
 
     address: RouteAddress
+    name: str
+    """Of its consumer. No other turn ever has it: whoever was replaced can do nothing to its successor."""
     owner: str
     """The process that made it."""
     is_pulled: bool
     """Whether pull requests wait at its consumer: the owner lives, also while the turn is paused."""
+    progress: tuple[int, int] = (0, 0)
+    """How much was taken from it and acknowledged: while that grows the owner lives, though nobody pulls just now."""
+    failures: int = 0
+    """Failed probes in a row."""
+    paused_until: datetime | None = None
+    """When its pause ends, None if it has none."""
+    since: datetime | None = None
+    """Since when the route is troubled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +44,7 @@ class TurnState:
     error: str = ""
     """Of the last failed probe: one line, no secret."""
     since: str = ""
-    """When the turn began, RFC 3339."""
+    """Since when the route is troubled, RFC 3339."""
 
     def as_metadata(self) -> dict[str, str]:
         fields = {"state": self.phase, "failures": str(self.failures), "error": self.error, "since": self.since}
@@ -49,3 +60,10 @@ class Notice(StrEnum):
     """In trouble after all: what gathered goes behind the others."""
     RELEASE = "release"
     """Nothing of the route is left in the siding: it is back on the fast lane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedRest:
+    """What a process tells the others that was asked on the fast lane: not to try the route before a moment."""
+
+    until: datetime

@@ -18,7 +18,7 @@ from pulse_bus.notices import TurnNotices
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
 from pulse_bus.service import open_bus
-from pulse_bus.siding import ACK_WAIT_S, PULL_EXPIRES_S, Siding, turn_name
+from pulse_bus.siding import ACK_WAIT_S, PULL_EXPIRES_S, Siding
 from pulse_contracts.kinds import installed_kinds
 from pulse_contracts.topology import (
     ATTEMPT,
@@ -49,7 +49,7 @@ from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
-from pulse_delivery.siding.turn import TurnTools
+from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.writers.dead_letters import dead_letter_writer
 from pulse_delivery.writers.delivery_log import delivery_log_writer
 from pulse_egress.policy import AddressPolicy
@@ -68,6 +68,8 @@ from pulse_storage.upkeep import keep_up
 
 _log = get_logger(__name__)
 _PREFETCH = 2_000
+_PULL_EXPIRES_S = 5.0
+"""A process that stands still is sent messages no longer than this: each comes to another only after ``ack_wait``."""
 _UNHURRIED_S = 0.1
 """Shunts and attempt records gather this long: their fsyncs must not compete with those of hurried work."""
 _FEW_SLOTS = 64
@@ -104,7 +106,14 @@ async def start(lifecycle: Lifecycle) -> None:
     kinds = {name: kind for name, kind in installed_kinds().items() if kind.emits}
     senders = await _open_senders(frame, bus, settings)
     consumers = {
-        kind: PullConsumer(bus, DELIVERY.name, deliver_consumer(kind).name, clock=clock, capacity=limits.prefetch)
+        kind: PullConsumer(
+            bus,
+            DELIVERY.name,
+            deliver_consumer(kind).name,
+            clock=clock,
+            capacity=limits.prefetch,
+            expires_s=_PULL_EXPIRES_S,
+        )
         for kind in senders
     }
     rates = Rates(book.rate_of, clock.monotonic, replicas=settings.delivery_replicas)
@@ -148,8 +157,8 @@ async def start(lifecycle: Lifecycle) -> None:
         clock=clock,
         random=random,
         stopping=asyncio.Event(),
-        open_consumer=lambda route: PullConsumer(
-            bus, SIDING.name, turn_name(route), clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
+        open_consumer=lambda name: PullConsumer(
+            bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
     stocktaking = Stocktaking(yard, room, metrics=metrics, random=random)

@@ -17,9 +17,13 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 
 _SILENT: Final = timedelta(seconds=0.9)
-"""Nobody pulls at a turn for this long, so at two looks: its owner is gone."""
+"""Nobody pulls at a turn nor takes anything from it for this long, so at two looks: its owner is gone."""
+_STOOD_STILL: Final = timedelta(seconds=3)
+"""Between two looks so far apart this process was frozen: what it saw before says nothing."""
 _WORTH_RETIRING: Final = timedelta(seconds=2)
 _MOST_RETIRED: Final = 32
+_LISTED_BY_ALL: Final = timedelta(seconds=2)
+"""A pause this old has been seen by every process: none of them cuts it short when its turn is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +38,16 @@ class RosterLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """What is remembered of a route's breaker while nobody serves it."""
+    """What is remembered of a route's breaker, for the turn that comes after one that was lost or ended early."""
 
     failures: int
-    until: datetime
+    """Failed probes in a row."""
+    not_before: datetime
+    """No turn begins here before that."""
+    paused_until: datetime | None = None
+    """The next turn begins with what is left of this pause."""
+    since: datetime | None = None
+    """Since when the route is troubled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +79,21 @@ class Roster:
     def __init__(self, me: str, limits: RosterLimits | None = None) -> None:
         self._me = me
         self._limits = limits or RosterLimits()
-        self._silent_since: dict[RouteAddress, datetime] = {}
+        self._silent_since: dict[tuple[str, tuple[int, int]], datetime] = {}
+        """By consumer and its progress: a route's next turn is not taken for the one before."""
+        self._looked_at: datetime | None = None
         self._rests: dict[RouteAddress, Rest] = {}
+        self._pauses: dict[RouteAddress, tuple[datetime, datetime]] = {}
+        """Of our turns: the end of each pause, and when we saw it first."""
         self._last_begun: dict[RouteAddress, int] = {}
         self._begun = 0
 
     def remember(self, address: RouteAddress, rest: Rest) -> None:
-        """Keep the state of a breaker whose turn has ended before the route recovered."""
+        """Keep the state of a breaker whose turn ended here before the route recovered."""
         self._rests[address] = rest
 
     def recall(self, address: RouteAddress) -> Rest | None:
-        """Return that state, once."""
+        """Return that state, of a turn of ours or of another process that was listed last; once."""
         return self._rests.pop(address, None)
 
     def plan(
@@ -94,6 +108,8 @@ class Roster:
         """Return what to do. *waiting* holds what may be served; *opening* are turns of ours still being made."""
         self._forget_all_but(waiting)
         ours = {*mine, *opening}
+        self._learn(listed, ours, now)
+        self._watch_pauses(mine, now)
         leave = [address for address in mine if address not in listed or listed[address].owner != self._me]
         left_behind = self._left_behind(listed, ours, now)
         unserved = [
@@ -101,40 +117,67 @@ class Roster:
             for address in waiting
             if address not in ours
             and (address not in listed or address in left_behind)
-            and not ((rest := self._rests.get(address)) and rest.until > now)
+            and not ((rest := self._rests.get(address)) and rest.not_before > now)
         ]
+        resting = {address for address in unserved if self._is_resting(address, now)}
         consumers = Counter(address.tenant for address in {*listed, *ours} - left_behind)
-        chosen = self._choose(unserved, waiting, consumers, mine, len(opening))
+        chosen = self._choose(self._queues(unserved, resting, waiting), consumers, mine, len(opening))
         return Plan(
             open=[address for address in chosen if address not in left_behind],
             adopt=[address for address in chosen if address in left_behind],
             leave=leave,
-            retire=self._to_retire(set(unserved).difference(chosen), mine, consumers, now),
+            retire=self._to_retire(set(unserved).difference(chosen, resting), consumers, now),
             clear=[address for address in left_behind if address not in waiting],
         )
+
+    def _learn(self, listed: Mapping[RouteAddress, TurnListing], ours: set[RouteAddress], now: datetime) -> None:
+        """Remember the breakers of other processes, in case their turns are lost or left behind."""
+        for address, turn in listed.items():
+            if address not in ours and turn.owner != self._me:
+                self._rests[address] = Rest(
+                    failures=turn.failures, not_before=now, paused_until=turn.paused_until, since=turn.since
+                )
+
+    def _watch_pauses(self, mine: Mapping[RouteAddress, Serving], now: datetime) -> None:
+        """Note how long each of our turns has paused."""
+        pauses = {address: turn.paused_until for address, turn in mine.items() if turn.paused_until}
+        known = self._pauses
+        self._pauses = {
+            address: known[address] if address in known and known[address][0] == until else (until, now)
+            for address, until in pauses.items()
+        }
+
+    def _is_resting(self, address: RouteAddress, now: datetime) -> bool:
+        """Whether a turn of the route would only sit out a pause: it may have been ended to make room."""
+        rest = self._rests.get(address)
+        return bool(rest and rest.paused_until and rest.paused_until - now > _WORTH_RETIRING)
 
     def _left_behind(
         self, listed: Mapping[RouteAddress, TurnListing], ours: set[RouteAddress], now: datetime
     ) -> set[RouteAddress]:
         """Return the turns whose owner is gone; one of ours that we do not serve is one of them."""
-        silent = {address for address, turn in listed.items() if address not in ours and not turn.is_pulled}
-        self._silent_since = {address: self._silent_since.get(address, now) for address in silent}
-        gone = {address for address, since in self._silent_since.items() if now - since >= _SILENT}
+        silent = {
+            (turn.name, turn.progress): address
+            for address, turn in listed.items()
+            if address not in ours and not turn.is_pulled
+        }
+        known = self._silent_since if self._looked_at and now - self._looked_at < _STOOD_STILL else {}
+        self._looked_at = now
+        self._silent_since = {turn: known.get(turn, now) for turn in silent}
+        gone = {silent[turn] for turn, since in self._silent_since.items() if now - since >= _SILENT}
         return gone | {address for address, turn in listed.items() if address not in ours and turn.owner == self._me}
 
     def _choose(
         self,
-        unserved: Sequence[RouteAddress],
-        waiting: Mapping[RouteAddress, int],
+        queues: Mapping[TenantId, list[RouteAddress]],
         consumers: Counter[TenantId],
         mine: Mapping[RouteAddress, Serving],
         opening: int,
     ) -> list[RouteAddress]:
-        """Round robin over tenants, then over their routes: who was served longest ago, then who has most waiting."""
+        """Round robin over tenants, then over their routes."""
         working = Counter(address.tenant for address, turn in mine.items() if turn.paused_until is None)
         free = self._limits.working - working.total() - opening
         free_consumers = self._limits.consumers - consumers.total()
-        queues = self._queues(unserved, waiting, max(free, 0))
         order = [(consumers[tenant], tenant) for tenant in queues]
         heapq.heapify(order)
         chosen: list[RouteAddress] = []
@@ -153,24 +196,24 @@ class Roster:
         return chosen
 
     def _queues(
-        self, unserved: Sequence[RouteAddress], waiting: Mapping[RouteAddress, int], most: int
+        self, unserved: Sequence[RouteAddress], resting: set[RouteAddress], waiting: Mapping[RouteAddress, int]
     ) -> dict[TenantId, list[RouteAddress]]:
-        """Return each tenant's routes, the one to be served next at the end."""
+        """Return each tenant's routes, the one to be served next at the end.
+
+        Who was served longest ago comes first, then who has most waiting; those that rest come last.
+        """
         by_tenant: defaultdict[TenantId, list[RouteAddress]] = defaultdict(list)
         for address in unserved:
             by_tenant[address.tenant].append(address)
         return {
-            tenant: heapq.nsmallest(most, routes, key=lambda a: (self._last_begun.get(a, 0), -waiting[a]))[::-1]
+            tenant: heapq.nsmallest(
+                self._limits.working, routes, key=lambda a: (a in resting, self._last_begun.get(a, 0), -waiting[a])
+            )[::-1]
             for tenant, routes in by_tenant.items()
-            if most
         }
 
     def _to_retire(
-        self,
-        unserved: set[RouteAddress],
-        mine: Mapping[RouteAddress, Serving],
-        consumers: Counter[TenantId],
-        now: datetime,
+        self, unserved: set[RouteAddress], consumers: Counter[TenantId], now: datetime
     ) -> list[RouteAddress]:
         """Return our turns that would pause longest, of the tenants with the most turns first.
 
@@ -179,9 +222,9 @@ class Roster:
         free = self._limits.consumers - consumers.total()
         blocked = sum(consumers[address.tenant] >= max(1, free) for address in unserved)
         paused = [
-            (-consumers[address.tenant], -turn.paused_until.timestamp(), address.route, address)
-            for address, turn in mine.items()
-            if turn.paused_until and turn.paused_until - now > _WORTH_RETIRING
+            (-consumers[address.tenant], -until.timestamp(), address.route, address)
+            for address, (until, seen_at) in self._pauses.items()
+            if until - now > _WORTH_RETIRING and now - seen_at >= _LISTED_BY_ALL
         ]
         return [address for *_, address in heapq.nsmallest(min(blocked, _MOST_RETIRED), paused)]
 

@@ -1,11 +1,12 @@
 """Joins the turns to the fast lanes of all replicas: who holds a lane, who lends a slot, who makes the next attempt."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from pulse_bus.notices import TurnNotices
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.turns import Notice
+from pulse_contracts.turns import AskedRest, Notice
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.lanes.fast_lane import FastLane, Held
@@ -32,6 +33,7 @@ class FastLaneGate:
         self._clock = clock
         self._told: dict[RouteAddress, float] = {}
         self._followed: dict[RouteAddress, float] = {}
+        fast_lane.on_rest(self.rest)
 
     def hold(self, address: RouteAddress) -> None:
         now = self._clock.monotonic()
@@ -67,9 +69,16 @@ class FastLaneGate:
     def return_slot(self) -> None:
         self._lanes.return_slot()
 
-    def follow(self, address: RouteAddress, notice: Notice) -> None:
-        """Do as the process that serves the route says."""
+    def rest(self, address: RouteAddress, until: datetime) -> None:
+        """Have the route's next turn begin with a pause, whichever process it will be of."""
+        self._troubles.rest(address, until)
+        self._notices.tell(address, AskedRest(until=until))
+
+    def follow(self, address: RouteAddress, notice: Notice | AskedRest) -> None:
+        """Do as another process says: the one that serves the route, or one that tried it on the fast lane."""
         match notice:
+            case AskedRest(until=until):
+                self._troubles.rest(address, until)
             case Notice.HOLD:
                 self._followed[address] = self._clock.monotonic()
                 self._hold_here(address)

@@ -4,6 +4,8 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil
 from typing import Final
 
 from pulse_bus.errors import BusError
@@ -16,7 +18,8 @@ from pulse_delivery.domain.roster import Plan, Roster, Serving
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.stocktaking import Stocktaking
-from pulse_delivery.siding.turn import Turn, TurnTools
+from pulse_delivery.siding.tools import TurnTools
+from pulse_delivery.siding.turn import Turn
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
@@ -25,6 +28,8 @@ _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
 _MEASURED_ROUTES: Final = 20
 _SWEPT_AT_ONCE: Final = 100
+_SWEPT_WITHIN_LOOKS: Final = 30
+"""A round of the sweep takes no more looks than this, however many routes wait: `max_age` is kept within a minute."""
 
 
 class TurnKeeper:
@@ -55,6 +60,7 @@ class TurnKeeper:
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
         self._to_sweep: deque[RouteAddress] = deque()
+        self._swept_at_once = _SWEPT_AT_ONCE
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -116,18 +122,21 @@ class TurnKeeper:
     async def _carry_out(self, plan: Plan, group: asyncio.TaskGroup) -> None:
         for address in plan.leave:
             if turn := self._turns.get(address):
+                self._remember(address, turn)
                 turn.leave(close=False)
         for address in plan.retire:
             if (turn := self._turns.get(address)) and (rest := turn.rest()):
-                self._roster.remember(address, rest)
+                self._roster.remember(address, replace(rest, not_before=rest.paused_until or rest.not_before))
                 turn.leave(close=True)
-        for address in (*plan.open, *plan.adopt):
-            self._begin(address, group, adopt=address in plan.adopt)
+        for address in plan.open:
+            self._begin(address, group)
+        for address in plan.adopt:
+            self._begin(address, group, left_behind=self._listed[address].name)
         for address in plan.clear:
-            await self._siding.close_turn(address)
+            await self._siding.close_turn(self._listed[address].name)
 
-    def _begin(self, address: RouteAddress, group: asyncio.TaskGroup, *, adopt: bool) -> None:
-        turn = Turn(address, self._tools, rest=self._roster.recall(address), adopt=adopt)
+    def _begin(self, address: RouteAddress, group: asyncio.TaskGroup, left_behind: str | None = None) -> None:
+        turn = Turn(address, self._tools, rest=self._roster.recall(address), left_behind=left_behind)
         self._turns[address] = turn
         self._tasks[address] = group.create_task(self._serve(address, turn), name=f"delivery.turn[{address.route}]")
 
@@ -137,11 +146,14 @@ class TurnKeeper:
         except* BusError as group:
             # The messages are safe in the siding; a look starts the turn again, after a while and half-open.
             _log.warning("turn_interrupted", route_id=address.route, error=str(group.exceptions[0]))
-            if rest := turn.rest():
-                self._roster.remember(address, rest)
         finally:
+            self._remember(address, turn)
             self._turns.pop(address, None)
             self._tasks.pop(address, None)
+
+    def _remember(self, address: RouteAddress, turn: Turn) -> None:
+        if rest := turn.rest():
+            self._roster.remember(address, rest)
 
     def _is_parked(self, address: RouteAddress) -> bool:
         destination = self._book.get(address.route)
@@ -151,7 +163,8 @@ class TurnKeeper:
         """Sweep some of the routes that nobody serves, in rotation; a turn sweeps its own route."""
         if not self._to_sweep:
             self._to_sweep.extend(address for address in self._troubles.all() if not self._is_parked(address))
-        for _ in range(min(_SWEPT_AT_ONCE, len(self._to_sweep))):
+            self._swept_at_once = max(_SWEPT_AT_ONCE, ceil(len(self._to_sweep) / _SWEPT_WITHIN_LOOKS))
+        for _ in range(min(self._swept_at_once, len(self._to_sweep))):
             address = self._to_sweep.popleft()
             if address not in self._turns and address not in self._listed:
                 await self._tools.sweep.sweep(address)

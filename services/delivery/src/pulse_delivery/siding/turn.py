@@ -8,37 +8,29 @@ Messages wait for the destination, they do not burn attempts: while it is down o
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from pulse_bus.consumer import PullConsumer
-from pulse_bus.errors import BusUnavailable
+from pulse_bus.errors import BusError, BusUnavailable
 from pulse_bus.incoming import Incoming
-from pulse_bus.siding import Siding
 from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
 from pulse_contracts.envelope import InvalidEnvelope
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.turns import TurnState
-from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import parcel_of
-from pulse_delivery.adapters.route_book import Destination, RouteBook
-from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.adapters.route_book import Destination
 from pulse_delivery.domain.backoff import pause_s
 from pulse_delivery.domain.decide import Attempt, decide, is_expired
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.roster import Rest
-from pulse_delivery.domain.troubles import Troubles
-from pulse_delivery.lanes.outage import Outage
-from pulse_delivery.siding.sweep import Sweep, overdue, waits_since
-from pulse_runtime.clock import Clock
-from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED
+from pulse_delivery.siding.breaker import Breaker
+from pulse_delivery.siding.sweep import overdue, waits_since
+from pulse_delivery.siding.tools import TurnTools
+from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED, TURN_ADOPTED
 from pulse_runtime.logging import get_logger
-from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
-_GROWTH: Final = (1, 4, 16)
 _NEARLY_EMPTY: Final = 32
 """So few waiting, new messages gather in the route's lane until the last of these are delivered …"""
 _NEARLY_EMPTY_S: Final = 2.0
@@ -47,52 +39,6 @@ _IDLE_CHECK_S: Final = 0.25
 _SWEEP_S: Final = 1.0
 _REMADE_WITHIN_S: Final = 2.0
 """The jitter of turns whose consumers went all at once, with a restart of the server."""
-
-
-class Gate(Protocol):
-    """The fast lane, as a turn sees it."""
-
-    def hold(self, address: RouteAddress) -> None:
-        """Gather the route's new messages in its lane."""
-        ...
-
-    def withdraw(self, address: RouteAddress, reason: str) -> None:
-        """Shunt what gathered: the route is troubled after all."""
-        ...
-
-    def release(self, address: RouteAddress) -> None:
-        """Run what gathered: the route is back on the fast lane."""
-        ...
-
-    def permit_wait_s(self, address: RouteAddress, nth: int = 1) -> float:
-        """Return in how long the route may make its *nth* attempt from now by its rate; 0 if it may now."""
-        ...
-
-    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
-        """Wait for a slot of the process's budget and a permit of the route's rate; False if it is called off."""
-        ...
-
-    def return_slot(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnTools:
-    """What every turn of a process works with."""
-
-    siding: Siding
-    sweep: Sweep
-    book: RouteBook
-    troubles: Troubles
-    attempts: Attempts
-    outage: Outage
-    settler: Settler
-    gate: Gate
-    metrics: DeliveryMetrics
-    clock: Clock
-    random: Callable[[], float]
-    stopping: asyncio.Event
-    """Set when the process stops: turns finish what is in flight and leave the rest to whoever comes next."""
-    open_consumer: Callable[[RouteAddress], PullConsumer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,34 +51,36 @@ class _Leaving:
 class Turn:
     """Serves one route. `run` returns when the siding holds nothing of it, when the route is parked, or when told."""
 
-    def __init__(self, address: RouteAddress, tools: TurnTools, *, rest: Rest | None, adopt: bool) -> None:
-        """*rest* is what is known of the route's breaker; *adopt* says that a process that is gone left its turn."""
+    def __init__(self, address: RouteAddress, tools: TurnTools, *, rest: Rest | None, left_behind: str | None) -> None:
+        """*rest* is what is known of the route's breaker; *left_behind* the consumer of a process that is gone."""
         self._address = address
         self._tools = tools
-        self._adopt = adopt
-        self._step = 0
-        self._successes = 0
-        self._failures = rest.failures if rest else 0
+        self._left_behind = left_behind
+        self._breaker = Breaker(address, tools.siding, rest=rest, now=tools.clock.now())
         self._heads: dict[str, Parcel] = {}
         """Parcels that were tried and given back, as they are after it: the header on the server does not know."""
         self._in_flight: set[asyncio.Task[None]] = set()
         self._queue = asyncio.Lock()
         """Only the first of the messages that wait for a slot and a permit asks for them."""
         self._finishing = False
-        self._pause_until = rest.until if rest else None
         self._holding = False
-        self._began = tools.clock.now()
         self._healed_at: float | None = None
         self._told: _Leaving | None = None
-        self.is_open = False
+        self._trouble: str | None = None
+        """Why the turn cannot go on: what the server does not do for it any more."""
+        self._is_over = False
+
+    @property
+    def is_open(self) -> bool:
         """Whether the route's consumer is there and ours."""
+        return self._breaker.consumer is not None
 
     @property
     def paused_until(self) -> datetime | None:
         """When the pause ends or a permit comes, if the turn only waits: it takes no place from other routes."""
-        if self._pause_until is None and (wait_s := self._tools.gate.permit_wait_s(self._address)):
+        if self._breaker.pause_until is None and (wait_s := self._tools.gate.permit_wait_s(self._address)):
             return self._tools.clock.now() + timedelta(seconds=wait_s)
-        return self._pause_until
+        return self._breaker.pause_until
 
     def leave(self, *, close: bool) -> None:
         """Have `run` return soon; with *close* the consumer goes too, without it is another's."""
@@ -140,21 +88,19 @@ class Turn:
 
     def rest(self) -> Rest | None:
         """Return what the next turn of the route has to know, None once there is nothing more to wait for."""
-        if not self.is_open:
+        if self._is_over:
             return None
-        soon = self._tools.clock.now() + timedelta(seconds=self._tools.random() * _REMADE_WITHIN_S)
-        return Rest(failures=self._failures, until=self._pause_until or soon)
+        return self._breaker.remembered(
+            self._tools.clock.now() + timedelta(seconds=self._tools.random() * _REMADE_WITHIN_S)
+        )
 
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
-        if not await self._open():
+        if not await self._breaker.open(self._left_behind) or not (name := self._breaker.consumer):
             return
-        self.is_open = True
-        self._pause_until = max(filter(None, (self._pause_until, self._asked())), default=None)
-        if self._pause_until:
-            await self._tools.siding.pause(self._address, self._pause_until)
-        consumer = self._tools.open_consumer(self._address)
-        _log.info(ROUTE_TROUBLED, route_id=self._address.route, tenant_id=self._address.tenant)
+        consumer = self._tools.open_consumer(name)
+        event = TURN_ADOPTED if self._left_behind else ROUTE_TROUBLED
+        _log.info(event, route_id=self._address.route, tenant_id=self._address.tenant)
         try:
             async with asyncio.TaskGroup() as group:
                 pulling = group.create_task(consumer.run(), name=f"delivery.turn[{self._address.route}].pull")
@@ -165,37 +111,22 @@ class Turn:
         finally:
             self._stop_holding(recovered=False)
 
-    async def _open(self) -> bool:
-        siding = self._tools.siding
-        if self._adopt:
-            # Whatever the other process had taken would be withheld for the rest of ack_wait.
-            await siding.close_turn(self._address)
-        return await siding.open_turn(self._address, self._state(1))
-
-    def _asked(self) -> datetime | None:
-        """Return the pause that the destination asked for on the fast lane."""
-        return self._tools.troubles.take_rest(self._address)
-
-    def _state(self, in_flight: int, error: str = "") -> TurnState:
-        phase = "growing" if self._step else "probing"
-        return TurnState(
-            phase=phase, in_flight=in_flight, failures=self._failures, error=error, since=self._began.isoformat()
-        )
-
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
         while not self._is_leaving():
-            if consumer.trouble:
+            if trouble := consumer.trouble or self._trouble:
                 await self._finish_in_flight()
                 # Held in memory, it does not outlive a restart of the server. The messages do: begin again.
-                raise BusUnavailable(consumer.trouble)
+                raise BusUnavailable(trouble)
             if self._is_parked():
                 self.leave(close=True)
                 break
-            if self._pause_until:
+            if asked_until := self._tools.troubles.take_rest(self._address):
+                await self._breaker.rest(asked_until)
+            if self._breaker.pause_until:
                 await self._sit_out(consumer)
                 continue
-            if consumer.buffered and len(self._in_flight) < _GROWTH[self._step]:
-                for message in consumer.take_now(_GROWTH[self._step] - len(self._in_flight)):
+            if consumer.buffered and (places := self._breaker.most_in_flight - len(self._in_flight)) > 0:
+                for message in consumer.take_now(places):
                     self._begin(message, group)
                 continue
             if await self._is_done(consumer):
@@ -204,8 +135,11 @@ class Turn:
         await self._give_back(consumer)
         await self._finish_in_flight()
         if self._told and self._told.close:
-            await self._tools.siding.close_turn(self._address)
-            self.is_open = False
+            await self._close()
+
+    async def _close(self) -> None:
+        await self._breaker.close()
+        self._is_over = True
 
     def _is_leaving(self) -> bool:
         return self._tools.stopping.is_set() or self._told is not None
@@ -227,13 +161,13 @@ class Turn:
             self._finishing = False
 
     def _begin(self, message: Incoming, group: asyncio.TaskGroup) -> None:
-        task = group.create_task(self._handle(message), name=f"delivery.turn[{self._address.route}].attempt")
+        task = group.create_task(self._try(message), name=f"delivery.turn[{self._address.route}].attempt")
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
 
     async def _wait_for_event(self, consumer: PullConsumer) -> None:
         """Wait until a message arrives, an attempt ends, or it is time to look whether anything is left."""
-        if len(self._in_flight) >= _GROWTH[self._step]:
+        if len(self._in_flight) >= self._breaker.most_in_flight:
             await asyncio.wait(set(self._in_flight), timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
             return
         arrival = asyncio.ensure_future(consumer.arrival())
@@ -241,6 +175,13 @@ class Turn:
             await asyncio.wait({arrival, *self._in_flight}, timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             arrival.cancel()
+
+    async def _try(self, message: Incoming) -> None:
+        try:
+            await self._handle(message)
+        except BusError as exc:
+            # Raised here it would cut off the other attempts, which may have been delivered all the same.
+            self._trouble = str(exc)
 
     async def _handle(self, message: Incoming) -> None:
         try:
@@ -281,7 +222,7 @@ class Turn:
             routed_at=waits_since(parcel, destination),
             is_probe=True,
             answered_as_head=parcel.answered - came_with,
-            failures=self._failures,
+            failures=self._breaker.failures,
         )
         disposition = decide(result.outcome, attempt, route.policy, tools.clock.now(), random=tools.random)
         match disposition:
@@ -289,7 +230,7 @@ class Turn:
                 self._note_success(message.pending)
                 await tools.settler.record(parcel, route, result)
                 await message.ack()
-                await self._grow(route.policy.in_flight)
+                await self._breaker.grow(route.policy.in_flight)
             case DeadLetter(reason=reason, error=error):
                 await tools.settler.record(parcel, route, result)
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
@@ -297,7 +238,7 @@ class Turn:
                 await tools.settler.record(parcel, route, result)
                 if not await tools.settler.move_to_tail(message, parcel, reason):
                     self._heads[parcel.delivery_id] = parcel
-                    pause = timedelta(seconds=pause_s(self._failures + 1, route.policy, None, tools.random))
+                    pause = timedelta(seconds=pause_s(self._breaker.failures + 1, route.policy, None, tools.random))
                     await self._fail(message, "no room at the tail", tools.clock.now() + pause)
             case ProbeFailed(pause_until=until, error=error):
                 self._heads[parcel.delivery_id] = parcel
@@ -308,7 +249,8 @@ class Turn:
         """Whether an attempt that has not begun would not be made now; judged afresh when the message comes back."""
         return (
             self._finishing
-            or self._pause_until is not None
+            or self._trouble is not None
+            or self._breaker.pause_until is not None
             or self._tools.book.get(self._address.route) is not destination
             or is_expired(waits_since(parcel, destination), destination.route.policy, self._tools.clock.now())
         )
@@ -316,8 +258,7 @@ class Turn:
     def _note_success(self, pending: int) -> None:
         if self._healed_at is None:
             self._healed_at = self._tools.clock.monotonic()
-        self._failures = 0
-        self._successes += 1
+        self._breaker.note_success()
         self._tools.metrics.probes_total.labels(result="ok").inc()
         if self._is_nearly_empty(pending):
             self._hold()
@@ -326,22 +267,12 @@ class Turn:
         wait_s = self._tools.gate.permit_wait_s(self._address, waiting)
         return waiting <= _NEARLY_EMPTY and wait_s <= _NEARLY_EMPTY_S
 
-    async def _grow(self, most: int) -> None:
-        """Grow in few steps: a consumer is changed on a change of state, not on each success."""
-        last = self._step == len(_GROWTH) - 1
-        if not last and self._successes >= _GROWTH[self._step] and _GROWTH[self._step] < most:
-            self._step, self._successes = self._step + 1, 0
-            await self._tools.siding.change_turn(self._address, self._state(min(_GROWTH[self._step], most)))
-
     async def _fail(self, message: Incoming, error: str, until: datetime) -> None:
-        """Have the server pause the route, then give the head back; several failures at once are one."""
+        """Have the server pause the route, then give the head back."""
         self._tools.metrics.probes_total.labels(result="failed").inc()
         self._stop_holding(recovered=False)
-        if self._pause_until is None:
-            self._failures += 1
-            self._pause_until, self._healed_at, self._step = until, None, 0
-            await self._tools.siding.change_turn(self._address, self._state(1, error))
-            await self._tools.siding.pause(self._address, until)
+        if await self._breaker.trip(until, error):
+            self._healed_at = None
             _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
         await message.nak()
 
@@ -349,15 +280,15 @@ class Turn:
         """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
         await self._finish_in_flight()
         await self._give_back(consumer)
-        self._successes = 0
         revision = self._revision()
         began = self._tools.clock.monotonic()
         while (
             not self._is_leaving()
             # With the end of an outage on this side everybody may be reached again, and nobody's failures count.
             and not self._tools.outage.ended_since(self._address.kind, began)
-            and self._pause_until
-            and (left := (self._pause_until - self._tools.clock.now()).total_seconds()) > 0
+            and not (consumer.trouble or self._trouble)
+            and self._breaker.pause_until
+            and (left := (self._breaker.pause_until - self._tools.clock.now()).total_seconds()) > 0
         ):
             if not await self._tools.sweep.sweep(self._address, self._heads) or self._revision() != revision:
                 break
@@ -366,9 +297,8 @@ class Turn:
                     await self._tools.book.changed()
             except TimeoutError:
                 continue
-        if not self._is_leaving():
-            await self._tools.siding.pause(self._address, self._tools.clock.now())
-            self._pause_until = None
+        if not (self._is_leaving() or consumer.trouble or self._trouble):
+            await self._breaker.half_open(self._tools.clock.now())
 
     async def _is_done(self, consumer: PullConsumer) -> bool:
         """Close the turn if nothing of the route is left anywhere on this side."""
@@ -377,13 +307,12 @@ class Turn:
             return False
         waiting = await tools.siding.waiting_of(self._address)
         if waiting:
-            if self._is_nearly_empty(waiting) and not self._failures:
+            if self._is_nearly_empty(waiting) and not self._breaker.failures:
                 self._hold()
             return False
         if tools.troubles.is_shunting(self._address) or consumer.buffered:
             return False
-        await tools.siding.close_turn(self._address)
-        self.is_open = False
+        await self._close()
         if tools.troubles.is_shunting(self._address):
             # One more came while the turn was being closed: whoever keeps turns opens another.
             return True
@@ -394,7 +323,7 @@ class Turn:
     def _report_recovery(self) -> None:
         """Say how long the route was troubled, and how long its backlog took once the destination had healed."""
         clock = self._tools.clock
-        troubled_s = (clock.now() - self._began).total_seconds()
+        troubled_s = (clock.now() - self._breaker.since).total_seconds()
         recovery_s = 0.0 if self._healed_at is None else clock.monotonic() - self._healed_at
         self._tools.metrics.recovery_seconds.observe(recovery_s)
         _log.info(

@@ -1,0 +1,103 @@
+"""The breaker of a troubled route. The server enforces it, in the consumer of the route's turn; its owner moves it.
+
+probing  --delivered--> growing (1 -> 4 -> 16 in flight)
+   ^                        |
+   +---- pause of the server <-- a failure
+"""
+
+from datetime import datetime
+from typing import Final
+
+from pulse_bus.siding import Siding
+from pulse_contracts.subjects import RouteAddress
+from pulse_contracts.turns import TurnState
+from pulse_delivery.domain.roster import Rest
+
+_GROWTH: Final = (1, 4, 16)
+
+
+class Breaker:
+    """One turn's. Its state changes before anything is awaited; coroutines may raise `ApiError` or `BusUnavailable`."""
+
+    def __init__(self, address: RouteAddress, siding: Siding, *, rest: Rest | None, now: datetime) -> None:
+        self._address = address
+        self._siding = siding
+        self._step = 0
+        self._successes = 0
+        self.failures = rest.failures if rest else 0
+        """Failed probes in a row."""
+        self.pause_until = rest.paused_until if rest else None
+        self.since = (rest.since if rest else None) or now
+        """Since when the route is troubled."""
+        self.consumer: str | None = None
+        """The name of the turn's consumer while it is ours."""
+
+    @property
+    def most_in_flight(self) -> int:
+        return _GROWTH[self._step]
+
+    async def open(self, left_behind: str | None) -> bool:
+        """Claim the route, as half open; False if another process has. *left_behind* is what one that is gone had."""
+        if left_behind:
+            # Whatever the other process had taken would be withheld for the rest of ack_wait.
+            await self._siding.close_turn(left_behind)
+        self.consumer = await self._siding.open_turn(self._address, self._state(1))
+        if self.consumer and self.pause_until:
+            await self._siding.pause(self.consumer, self.pause_until)
+        return self.consumer is not None
+
+    async def rest(self, until: datetime) -> None:
+        """Pause, or pause longer: the destination asked for it on the fast lane."""
+        self.pause_until = max(until, self.pause_until or until)
+        await self._siding.pause(self._name(), self.pause_until)
+
+    def note_success(self) -> None:
+        self.failures = 0
+        self._successes += 1
+
+    async def grow(self, most: int) -> None:
+        """Grow in few steps: a consumer is changed on a change of state, not on each success."""
+        last = self._step == len(_GROWTH) - 1
+        if not last and self._successes >= _GROWTH[self._step] and _GROWTH[self._step] < most:
+            self._step, self._successes = self._step + 1, 0
+            await self._change(min(_GROWTH[self._step], most))
+
+    async def trip(self, until: datetime, error: str) -> bool:
+        """Have the server pause the route; several failures at once are one: False for all but the first."""
+        if self.pause_until is not None:
+            return False
+        self.failures += 1
+        self.pause_until, self._step = until, 0
+        await self._change(1, error)
+        await self._siding.pause(self._name(), until)
+        return True
+
+    async def half_open(self, now: datetime) -> None:
+        """End the pause."""
+        self._successes = 0
+        await self._siding.pause(self._name(), now)
+        self.pause_until = None
+
+    async def close(self) -> None:
+        """Give the route up: its consumer goes, if it is still there."""
+        if self.consumer:
+            await self._siding.close_turn(self.consumer)
+        self.consumer = None
+
+    def remembered(self, not_before: datetime) -> Rest:
+        """Return what the next turn of the route has to know."""
+        return Rest(failures=self.failures, not_before=not_before, paused_until=self.pause_until, since=self.since)
+
+    def _name(self) -> str:
+        if self.consumer is None:
+            raise RuntimeError(f"no turn of {self._address.route} is open")
+        return self.consumer
+
+    async def _change(self, in_flight: int, error: str = "") -> None:
+        await self._siding.change_turn(self._address, self._name(), self._state(in_flight, error))
+
+    def _state(self, in_flight: int, error: str = "") -> TurnState:
+        phase = "growing" if self._step else "probing"
+        return TurnState(
+            phase=phase, in_flight=in_flight, failures=self.failures, error=error, since=self.since.isoformat()
+        )
