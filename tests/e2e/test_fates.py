@@ -203,6 +203,52 @@ async def test_retry_after_is_honoured(pulse: Pulse, receiver: Receiver) -> None
     assert second - first >= 1.9
 
 
+async def test_poison_message_is_dead_lettered_while_its_route_goes_on(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    receiver.behaviour["/poison"] = lambda request: Answer(status=500 if request.json["payload"]["bad"] else 204)
+    route = await tenant.webhook(receiver.url("/poison"), policy={"max_attempts": 5})
+    poison = await device.accepted({"bad": True})
+    good = [await device.accepted({"bad": False}) for _ in range(10)]
+
+    [dead] = await eventually(tenant.dead_letters, LONG_ENOUGH_S)
+    assert (dead.message_id, dead.reason, dead.attempts) == (poison, "max_attempts", 5)
+    assert len([request for request in receiver.tried("/poison") if request.message_id == poison]) == 5
+    await eventually(route.waiting, until=partial(eq, 0))
+    assert sorted(request.message_id for request in receiver.of("/poison")) == sorted(good)
+
+
+async def test_message_grows_too_old_while_its_route_is_paused(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    receiver.behaviour["/paused"] = always(503, retry_after="3600")
+    await tenant.webhook(receiver.url("/paused"), policy={"max_age_s": 3})
+    sent = {await device.accepted({"n": n}) for n in range(3)}
+    began = asyncio.get_running_loop().time()
+
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(3))
+    assert asyncio.get_running_loop().time() - began >= 2
+    assert {(row.message_id, row.reason) for row in found} == {(message_id, "max_age") for message_id in sent}
+    assert len(receiver.tried("/paused")) <= 3
+
+
+async def test_only_the_head_is_tried_while_a_destination_cannot_be_reached(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await receiver.close()
+    route = await tenant.webhook(receiver.url("/down"))
+    for n in range(10):
+        await device.accepted({"n": n})
+    await eventually(route.waiting, until=partial(eq, 10))
+
+    def probes() -> list[str]:
+        failed = pulse.log("delivery", "route_attempt_failed", route_id=route.route_id)
+        return [event["message_id"] for event in failed if event["attempt"] > 1]
+
+    await eventually(lambda: len(probes()) >= 8, LONG_ENOUGH_S)
+    assert len(set(probes())) == 1
+
+
 async def test_disabled_route_waits_and_enabled_delivers(pulse: Pulse, receiver: Receiver) -> None:
     tenant = await pulse.tenant()
     device = await tenant.device()

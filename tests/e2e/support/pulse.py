@@ -39,7 +39,8 @@ class Pulse:
         self.folder = folder
         self.stack = stack
         self.control = control
-        self._variables = variables
+        self.variables = variables
+        """What all services were told, beyond what a stack tells them."""
         self._target = target
         self._numbers = count(1)
         self._http = httpx.AsyncClient(base_url=stack.addresses.http.url("http"), timeout=10)
@@ -48,6 +49,11 @@ class Pulse:
     def http(self) -> httpx.AsyncClient:
         """A client of ingest's HTTP edge."""
         return self._http
+
+    @property
+    def secrets(self) -> Secrets:
+        """Of the services."""
+        return service_secrets(self.folder)
 
     @property
     def mqtt(self) -> tuple[str, int]:
@@ -87,7 +93,7 @@ class Pulse:
 
     async def restart(self, service: str, **variables: str) -> None:
         """Restart a service in an orderly way, with these variables from now on."""
-        self._variables.update(variables)
+        self.variables.update(variables)
         await self.stack.restart(service)
 
     def log(self, service: str, event: str, **fields: object) -> list[dict[str, Any]]:
@@ -155,7 +161,7 @@ async def running(
     if FAILPOINTS in os.environ:
         variables[FAILPOINTS] = os.environ[FAILPOINTS]
     async with DataFolder(path) as folder:
-        secrets = folder.secrets(nats=[*SERVICES, *MQTT_CLIENT], postgres=SERVICE_ROLES)
+        secrets = service_secrets(folder)
         specs = [_with_more(service, (only or {}).get(service.name, {})) for service in services(variables)]
         stack = EmbeddedStack(folder, specs, nats_users=nats_users(secrets), prepare=prepare)
         async with stack:
@@ -166,6 +172,10 @@ async def running(
                     yield pulse
                 finally:
                     await pulse.close()
+
+
+def service_secrets(folder: DataFolder) -> Secrets:
+    return folder.secrets(nats=[*SERVICES, *MQTT_CLIENT], postgres=SERVICE_ROLES)
 
 
 def _with_more(service: ServiceSpec, more: Mapping[str, str]) -> ServiceSpec:

@@ -1,0 +1,265 @@
+"""Two and three delivery processes: they share the work, and one that is killed or frozen at any step is replaced."""
+
+import asyncio
+import operator
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import count
+
+import pytest
+from support.pulse import Pulse, running
+from support.receiver import Answer, Behaviour, Receiver, Request, always, open_receiver
+from support.replicas import Replica, replica
+from support.tenant import ACTOR, Device, Route, Tenant
+from support.turns import turns, turns_of
+from support.waiting import eventually
+
+from pulse_bus.inspection import unacknowledged
+from pulse_contracts.envelope import decode_envelope
+from pulse_contracts.subjects import RouteAddress, parse_route_address
+from pulse_contracts.turns import TurnListing
+from pulse_control import routes
+from pulse_runtime.events import ROUTE_DELIVERED, ROUTE_TROUBLED
+from pulse_runtime.failpoints import VARIABLE as FAILPOINTS
+
+Pair = tuple[str, str]
+"""Message id and route id."""
+
+STEPS = ("paused", "before_shunt", "after_shunt", "probe")
+FAULTS = [(verb, step) for verb in ("stop", "kill") for step in STEPS]
+"""A process is frozen beside two others, and killed beside one."""
+HEALTHY, MOST_SICK = 3, 30
+AT_SHUNT = 5
+INTERVAL_S = 0.03
+ADOPTED_WITHIN_S = 5.0
+SLACK_S = 3.0
+"""On a machine that is busy with other tests."""
+SETTLED_WITHIN_S = 60.0
+IN_HAND_S = 4.0
+"""So long an attempt and its acknowledgement take at most: the deadline, then the attempt's record gathers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Campaign:
+    """One process struck at one step, and what was sent around it."""
+
+    pulse: Pulse
+    receiver: Receiver
+    tenant: Tenant
+    device: Device
+    victim: Replica
+    step: str
+    routes: list[Route] = field(default_factory=list[Route])
+    expected: set[Pair] = field(default_factory=set[Pair])
+    hanging: Counter[str] = field(default_factory=Counter[str])
+    healed: asyncio.Event = field(default_factory=asyncio.Event)
+    struck_at: float = 0.0
+    left: dict[RouteAddress, TurnListing] = field(default_factory=dict[RouteAddress, TurnListing])
+    """The turns of the process when it was struck."""
+    adopted: dict[RouteAddress, TurnListing] = field(default_factory=dict[RouteAddress, TurnListing])
+    adopted_after_s: float = 0.0
+
+    async def add(self, name: str, behaviour: Behaviour | None) -> None:
+        """Add a route of which only messages of type *name* are."""
+        path = f"/{self.tenant.tenant_id}/{name}"
+        if behaviour:
+            self.receiver.behaviour[path] = behaviour
+        slow = {"first_s": 40, "factor": 1, "cap_s": 40} if self.step == "paused" and behaviour else None
+        policy = {"deadline_s": 3, "max_attempts": 1000} | ({"backoff": slow} if slow else {})
+        url, topic_filter = self.receiver.url(path), f"tenant/+/device/+/{name}"
+        self.routes.append(await self.tenant.webhook(url, name=name, topic_filter=topic_filter, policy=policy))
+
+    async def send(self, route: Route) -> None:
+        self.expected.add((await self.device.accepted({}, route.name), route.route_id))
+
+    async def served(self) -> dict[RouteAddress, TurnListing]:
+        """Return the turns that the victim has of this tenant's routes."""
+        theirs = await turns_of(self.pulse, self.victim.owner)
+        return {address: turn for address, turn in theirs.items() if address.tenant == self.tenant.tenant_id}
+
+    def sick(self) -> Behaviour:
+        return self._hangs if self.step == "probe" else always(500)
+
+    async def _hangs(self, request: Request) -> Answer:
+        self.hanging[request.path] += 1
+        await self.healed.wait()
+        self.hanging[request.path] -= 1
+        # Whoever sent it may have given up: only an attempt that comes to its end is a delivery.
+        return Answer(status=503)
+
+    async def heal(self) -> None:
+        self.healed.set()
+        for route in self.routes:
+            self.receiver.behaviour.pop(self.path(route.route_id), None)
+        for route in self.routes if self.step == "paused" else []:
+            # An edit ends a pause.
+            await routes.update_route(self.pulse.control, self.tenant.tenant_id, route.name, {"policy": {}}, ACTOR)
+
+    def path(self, route_id: str) -> str:
+        return next(f"/{self.tenant.tenant_id}/{route.name}" for route in self.routes if route.route_id == route_id)
+
+    def accepted(self) -> list[Request]:
+        return [r for r in self.receiver.accepted if r.path.startswith(f"/{self.tenant.tenant_id}/")]
+
+    def delivered(self) -> set[Pair]:
+        pairs = (request.webhook_id.partition(":") for request in self.accepted())
+        return {(message_id, route_id) for message_id, _, route_id in pairs}
+
+    async def waiting(self) -> set[Pair]:
+        """What stands in the siding."""
+        async with self.pulse.bus() as bus:
+            standing = await unacknowledged(bus, "SIDING", f"siding.*.{self.tenant.tenant_id}.*", None)
+        return {(decode_envelope(m.data).message_id, parse_route_address(m.subject).route) for m in standing}
+
+
+@pytest.fixture(scope="module")
+async def campaigns(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[dict[tuple[str, str], Campaign]]:
+    """All faults one after the other; what is frozen stays so until the last one has been shown."""
+    folder = tmp_path_factory.mktemp("replicas")
+    async with (
+        running(folder, PULSE_DELIVERY_REPLICAS="3") as pulse,
+        open_receiver() as receiver,
+        AsyncExitStack() as stack,
+    ):
+        made: dict[tuple[str, str], Campaign] = {}
+        async with replica(pulse, "delivery-steady"):
+            for verb, step in FAULTS[: len(STEPS)]:
+                made[verb, step] = await _campaign(pulse, receiver, verb, step, stack)
+        for verb, step in FAULTS[len(STEPS) :]:
+            made[verb, step] = await _campaign(pulse, receiver, verb, step, stack)
+        for campaign in made.values():
+            if campaign.victim.child.status is None:
+                campaign.victim.thaw()
+            await campaign.heal()
+        yield made
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("verb", "step"), FAULTS)
+async def test_troubled_routes_are_adopted(campaigns: dict[tuple[str, str], Campaign], verb: str, step: str) -> None:
+    campaign = campaigns[verb, step]
+    print(f"{verb} {step}: {len(campaign.left)} turns adopted after {campaign.adopted_after_s:.2f} s")
+    assert campaign.adopted.keys() == campaign.left.keys()
+    assert step not in {"probe", "paused"} or campaign.left
+    assert campaign.adopted_after_s <= ADOPTED_WITHIN_S + SLACK_S
+
+
+@pytest.mark.parametrize(("verb", "step"), FAULTS)
+async def test_every_match_is_delivered_dead_lettered_or_waiting(
+    campaigns: dict[tuple[str, str], Campaign], verb: str, step: str
+) -> None:
+    campaign = campaigns[verb, step]
+
+    async def unsettled() -> set[Pair]:
+        """What is nowhere, and what waits although its destination answers."""
+        waiting = await campaign.waiting()
+        dead = {(row.message_id, row.route_id) for row in await campaign.tenant.dead_letters()}
+        return (campaign.expected - campaign.delivered() - dead - waiting) | waiting
+
+    await eventually(unsettled, SETTLED_WITHIN_S, what="a fate for every match", until=operator.not_)
+    assert not await campaign.tenant.dead_letters()
+
+
+@pytest.mark.parametrize(("verb", "step"), FAULTS)
+async def test_only_what_the_process_had_in_hand_is_delivered_twice(
+    campaigns: dict[tuple[str, str], Campaign], verb: str, step: str
+) -> None:
+    campaign = campaigns[verb, step]
+    times = Counter(request.webhook_id for request in campaign.accepted())
+    first = {request.webhook_id: request.at - campaign.struck_at for request in reversed(campaign.accepted())}
+    twice = {webhook_id: first[webhook_id] for webhook_id, count in times.items() if count > 1}
+    print(f"{verb} {step}: {len(twice)} of {len(times)} delivered twice")
+    assert {webhook_id: at for webhook_id, at in twice.items() if not -IN_HAND_S <= at <= 0} == {}
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+async def test_a_pause_outlives_the_process_that_made_it(campaigns: dict[tuple[str, str], Campaign], verb: str) -> None:
+    campaign = campaigns[verb, "paused"]
+    for address, left in campaign.left.items():
+        adopted = campaign.adopted[address]
+        assert (adopted.paused_until, adopted.failures, adopted.since) == (left.paused_until, left.failures, left.since)
+
+
+async def test_every_process_delivers_and_serves(campaigns: dict[tuple[str, str], Campaign]) -> None:
+    campaign = campaigns["stop", "probe"]
+    for process in ("delivery", "delivery-steady", campaign.victim.name):
+        assert campaign.pulse.log(process, ROUTE_DELIVERED, tenant_id=campaign.tenant.tenant_id)
+        assert campaign.pulse.log(process, ROUTE_TROUBLED)
+
+
+async def _campaign(pulse: Pulse, receiver: Receiver, verb: str, step: str, stack: AsyncExitStack) -> Campaign:
+    tenant = await pulse.tenant(f"{verb}-{step.replace('_', '-')}")
+    point = {FAILPOINTS: f"delivery.{step}={verb}:{AT_SHUNT}"} if "shunt" in step else {}
+    victim = await stack.enter_async_context(replica(pulse, f"delivery-{verb}-{step}", **point))
+    device = await tenant.device()
+    campaign = Campaign(pulse=pulse, receiver=receiver, tenant=tenant, device=device, victim=victim, step=step)
+    for number in range(HEALTHY):
+        await campaign.add(f"healthy-{number}", None)
+    sending = asyncio.create_task(_keep_sending(campaign), name="test.sending")
+    try:
+        await _until_it_serves(campaign)
+        await _strike(campaign, verb)
+        campaign.left = await turns_of(pulse, victim.owner)
+        await eventually(lambda: _all_adopted(campaign), 20, what="adoption")
+    finally:
+        sending.cancel()
+        await asyncio.wait({sending})
+    return campaign
+
+
+async def _keep_sending(campaign: Campaign) -> None:
+    for number in count():
+        await campaign.send(campaign.routes[number % len(campaign.routes)])
+        await asyncio.sleep(INTERVAL_S)
+
+
+async def _until_it_serves(campaign: Campaign) -> None:
+    """Make routes troubled until one of them is the victim's, and in the step that is asked for."""
+    for number in range(MOST_SICK):
+        if _is_struck(campaign):
+            return
+        await campaign.add(f"sick-{number}", campaign.sick())
+        await campaign.send(route := campaign.routes[-1])
+        await eventually(lambda: _has_turn(campaign, route), 20, what="a turn")
+        if campaign.step in {"probe", "paused"} and await campaign.served():
+            return
+    raise AssertionError("the process serves no route")
+
+
+def _is_struck(campaign: Campaign) -> bool:
+    return campaign.victim.child.status is not None or campaign.victim.is_frozen
+
+
+async def _has_turn(campaign: Campaign, route: Route) -> bool:
+    return _is_struck(campaign) or any(address.route == route.route_id for address in await turns(campaign.pulse))
+
+
+async def _strike(campaign: Campaign, verb: str) -> None:
+    if "shunt" in campaign.step:
+        await eventually(lambda: _is_struck(campaign), 20, what="the failpoint")
+        campaign.struck_at = time.monotonic()
+        return
+    await eventually(lambda: _is_at_step(campaign), 20, what=campaign.step)
+    campaign.struck_at = await (campaign.victim.kill() if verb == "kill" else campaign.victim.freeze())
+
+
+async def _is_at_step(campaign: Campaign) -> bool:
+    mine = await campaign.served()
+    if campaign.step == "probe":
+        return any(campaign.hanging[campaign.path(address.route)] for address in mine)
+    return any(turn.paused_until for turn in mine.values())
+
+
+async def _all_adopted(campaign: Campaign) -> bool:
+    listed = await turns(campaign.pulse)
+    theirs = campaign.victim.owner
+    campaign.adopted = {
+        address: turn
+        for address, turn in listed.items()
+        if address in campaign.left and turn.owner != theirs and turn.is_pulled
+    }
+    campaign.adopted_after_s = time.monotonic() - campaign.struck_at
+    return len(campaign.adopted) == len(campaign.left)
