@@ -161,6 +161,20 @@ async def test_a_listing_tells_what_a_successor_has_to_know(waiting_room: Siding
     assert (listing.name, listing.failures, listing.since, listing.paused_until) == (turn, 3, since, until)
 
 
+async def test_metadata_that_somebody_changed_by_hand_is_no_trouble(bus: Bus, waiting_room: Siding) -> None:
+    turn = await opened(waiting_room, TurnState(phase="probing", in_flight=1, failures=3, since="yesterday"))
+    info = await waiting_room.turn_info(ONE)
+    assert info is not None
+    config = info["config"]
+    config["metadata"]["failures"] = "-many"
+    request = {"stream_name": "SIDING", "config": config, "action": "update"}
+    await api_request(bus.control, f"CONSUMER.CREATE.SIDING.{turn}.{config['filter_subject']}", request)
+
+    [listing] = (await waiting_room.turns()).values()
+
+    assert (listing.failures, listing.since) == (0, None)
+
+
 async def test_a_turn_delivers_its_own_route_only(
     waiting_room: Siding, fill: Fill, delivery: Connection, consumer: Pull
 ) -> None:

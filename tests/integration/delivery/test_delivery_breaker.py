@@ -83,6 +83,17 @@ async def test_failures_at_once_are_one(siding: Siding) -> None:
     assert (growing.failures, growing.pause_until) == (1, until)
 
 
+async def test_a_success_that_comes_after_the_failure_beside_it_does_not_let_a_paused_route_grow(
+    siding: Siding,
+) -> None:
+    growing = breaker(siding)
+    await growing.open(None)
+    await succeed(growing, 1)
+    await growing.trip(soon(), "answered 503")
+    await succeed(growing, 3)
+    assert (await in_flight(siding), growing.most_in_flight) == (1, 1)
+
+
 async def test_a_success_ends_the_row_of_failures(siding: Siding) -> None:
     tried = breaker(siding)
     await tried.open(None)

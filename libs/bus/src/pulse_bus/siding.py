@@ -212,7 +212,16 @@ def _listing(info: Mapping[str, Any]) -> TurnListing | None:
         owner=metadata["owner"],
         is_pulled=info.get("num_waiting", 0) > 0,
         progress=(info["delivered"]["consumer_seq"], info["ack_floor"]["consumer_seq"]),
-        failures=int(metadata.get("failures", 0)),
-        paused_until=datetime.fromisoformat(info["config"]["pause_until"]) if info.get("paused") else None,
-        since=datetime.fromisoformat(metadata["since"]) if metadata.get("since") else None,
+        failures=int(failures) if (failures := metadata.get("failures", "")).isdecimal() else 0,
+        paused_until=_moment(info["config"].get("pause_until")) if info.get("paused") else None,
+        since=_moment(metadata.get("since")),
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Read a moment; None also for what somebody else wrote into metadata."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

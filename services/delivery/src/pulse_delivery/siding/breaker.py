@@ -57,6 +57,9 @@ class Breaker:
 
     async def grow(self, most: int) -> None:
         """Grow in few steps: a consumer is changed on a change of state, not on each success."""
+        if self.pause_until is not None:
+            # It failed meanwhile, and goes on with one probe.
+            return
         last = self._step == len(_GROWTH) - 1
         if not last and self._successes >= _GROWTH[self._step] and _GROWTH[self._step] < most:
             self._step, self._successes = self._step + 1, 0
