@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,12 @@ from pulse_bus.outgoing import Outgoing
 from pulse_bus.permissions import SERVICES
 from pulse_bus.provision import provision
 from pulse_bus.publisher import Publisher
+from pulse_bus.siding import Siding
 from pulse_cli.embedded.nats import nats_server_binary
+from pulse_contracts.ids import RouteId, TenantId
+from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.topology import STREAMS, TELEMETRY
+from pulse_contracts.turns import TurnState
 from pulse_runtime.clock import SystemClock
 from pulse_runtime.metrics import BusMetrics
 
@@ -102,6 +108,26 @@ async def test_the_disk_has_room_for_all_streams_at_their_limits(cluster: Cluste
 async def test_the_second_form_of_acks_is_off(cluster: Cluster) -> None:
     for server in await varz(cluster, "/varz"):
         assert server["feature_flags"]["js_ack_fc_v2"] is False
+
+
+async def test_of_all_that_claim_a_troubled_route_at_once_one_gets_it(cluster: Cluster) -> None:
+    route = RouteAddress(kind="webhook", tenant=TenantId("acme"), route=RouteId("r"))
+    async with AsyncExitStack() as stack:
+        bus = [await stack.enter_async_context(connect(cluster.address("delivery"))) for _ in range(3)]
+        sidings = [Siding(connection, f"process-{number}") for number, connection in enumerate(bus)]
+        for _ in range(5):
+            state = TurnState(phase="probing", in_flight=1)
+            names = await asyncio.gather(*(siding.open_turn(route, state) for siding in sidings * 3))
+            [name] = filter(None, names)
+            until = datetime.now(UTC) + timedelta(minutes=5)
+            await sidings[0].change_turn(route, name, TurnState(phase="growing", in_flight=4))
+            await sidings[0].pause(name, until)
+            async with asyncio.timeout(10):
+                # The answer to a pause comes before it is in force on every server.
+                while (turn := (await sidings[0].turns())[route]).paused_until is None:
+                    pass
+            assert (turn.name, turn.paused_until) == (name, until)
+            await sidings[0].close_turn(name)
 
 
 @pytest.mark.parametrize("user", SERVICES)

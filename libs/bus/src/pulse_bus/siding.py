@@ -167,7 +167,6 @@ class Siding:
             "max_deliver": -1,
             "max_ack_pending": state.in_flight,
             "mem_storage": True,
-            "num_replicas": 1,
             "inactive_threshold": int(_INACTIVE_THRESHOLD_S * NANOSECONDS),
             "metadata": {
                 "service": "delivery",
