@@ -2,10 +2,8 @@
 
 import asyncio
 import heapq
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from math import ceil
 from typing import Final
 
 from pulse_bus.errors import BusError
@@ -15,6 +13,7 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.domain.roster import Plan, Roster, Serving
+from pulse_delivery.domain.rota import Rota
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.stocktaking import Stocktaking
@@ -27,9 +26,6 @@ from pulse_runtime.metrics import DeliveryMetrics
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
 _MEASURED_ROUTES: Final = 20
-_SWEPT_AT_ONCE: Final = 100
-_SWEPT_WITHIN_LOOKS: Final = 30
-"""A round of the sweep takes no more looks than this, however many routes wait: `max_age` is kept within a minute."""
 
 
 class TurnKeeper:
@@ -59,8 +55,7 @@ class TurnKeeper:
         self._turns: dict[RouteAddress, Turn] = {}
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
-        self._to_sweep: deque[RouteAddress] = deque()
-        self._swept_at_once = _SWEPT_AT_ONCE
+        self._rota = Rota()
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -161,11 +156,7 @@ class TurnKeeper:
 
     async def _sweep_the_unserved(self) -> None:
         """Sweep some of the routes that nobody serves, in rotation; a turn sweeps its own route."""
-        if not self._to_sweep:
-            self._to_sweep.extend(address for address in self._troubles.all() if not self._is_parked(address))
-            self._swept_at_once = max(_SWEPT_AT_ONCE, ceil(len(self._to_sweep) / _SWEPT_WITHIN_LOOKS))
-        for _ in range(min(self._swept_at_once, len(self._to_sweep))):
-            address = self._to_sweep.popleft()
+        for address in self._rota.next(address for address in self._troubles.all() if not self._is_parked(address)):
             if address not in self._turns and address not in self._listed:
                 await self._tools.sweep.sweep(address)
 
