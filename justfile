@@ -77,7 +77,6 @@ newcomer *user:
 [group('ci')]
 ci: test check
 
-# The neighbour test's figures, printed
+# The benches: without a name they are listed
 [group('bench')]
-bench *args:
-    pytest -s tests/e2e/test_neighbours.py "$@"
+mod bench
