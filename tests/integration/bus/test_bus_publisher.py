@@ -51,6 +51,18 @@ async def test_messages_of_many_senders_go_in_one_batch(bus: Bus, publisher: Sta
     assert len(batches) == 1
 
 
+async def test_a_few_messages_cost_no_batch(bus: Bus, publisher: Start) -> None:
+    committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
+    sent = [f"m{n}" for n in range(8)]
+
+    answers = await asyncio.gather(*(committer.publish(message(message_id)) for message_id in sent))
+
+    assert answers == [NEW] * len(sent)
+    standing = await unacknowledged(await bus.connect(TESTER), "TELEMETRY", ">", None)
+    assert [each.headers["Nats-Msg-Id"] for each in standing] == sent
+    assert not [each for each in standing if "Nats-Batch-Id" in each.headers]
+
+
 async def test_a_group_is_never_divided_over_batches(bus: Bus, publisher: Start) -> None:
     committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
     groups = [[message(f"g{group}-{n}") for n in range(400)] for group in range(4)]
@@ -141,7 +153,7 @@ async def test_a_full_stream_refuses_and_says_so(bus: Bus, publisher: Start, str
     committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
 
     answers = await asyncio.gather(
-        *(committer.publish(message(f"m{n}", size=1000)) for n in range(8)), return_exceptions=True
+        *(committer.publish(message(f"m{n}", size=1000)) for n in range(9)), return_exceptions=True
     )
 
     assert {getattr(answer, "reason", None) for answer in answers} == {"stream_full"}

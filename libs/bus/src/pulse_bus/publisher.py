@@ -1,4 +1,5 @@
 """The committer: messages that arrive together are published as one atomic batch (ADR-50) and acknowledged together.
+A few go without a batch, one by one.
 
 One committer a stream with one batch in flight: while a batch is being fsynced the next one gathers, so batches
 grow with load by themselves, and fsyncs of the same stream never compete (design §4 measured two as worse).
@@ -34,6 +35,11 @@ may stay taken for 10 s.
 _COMMIT_TIMEOUT_S: Final = 5.0
 _RETRY_PAUSE_S: Final = 0.1
 _RECENT_IDS: Final = 20_000
+_FEW: Final = 8
+"""So many messages go one by one, all under way at once: an fsync each, where a batch costs four and makes files.
+
+Two took 3 ms instead of 18, eight 14 instead of 21, twelve the same (ADR 0020).
+"""
 
 
 @dataclass(slots=True)
@@ -181,6 +187,9 @@ class Publisher:
     async def _commit(self, messages: list[Outgoing], verdicts: _Verdicts) -> None:
         """Fill in a verdict for each message. A rejected batch is split until those at fault stand alone."""
         if not messages:
+            return
+        if 1 < len(messages) <= _FEW:
+            await asyncio.gather(*(self._commit([message], verdicts) for message in messages))
             return
         try:
             duplicate = await self._send_until_answered(messages)
