@@ -57,16 +57,16 @@ def _line(row: Row) -> str:
 def _notes(records: Iterable[Record]) -> list[str]:
     lines: list[str] = []
     for record in records:
-        balance, name = record.balance, _NAMES[record.rows[0].system]
+        balance, first = record.balance, record.rows[0]
         kept = f"delivered {balance.delivered:,}, dead-lettered {balance.dead_lettered:,}, **lost {balance.lost:,}**"
         most = ", ".join(
             f"{process} {usage.rss_mib:.0f} MiB and {usage.descriptors:,} descriptors"
             for process, usage in record.usage.items()
         )
-        what = f"{name}, {record.rows[0].routes:,} routes, {record.rate_per_s:g} messages a second"
+        pace = f"{first.routes:,} routes, {record.rate_per_s:g} messages a second, {first.pairs} pairs"
         books = f"sent {balance.sent:,}, acknowledged {balance.acknowledged:,}, {kept}"
         when = f"{record.at[:10]}, commit {record.commit}, {record.machine}"
-        lines.append(f"* {what}: {books}; at most {most}. {when}.")
+        lines.append(f"* {_NAMES[first.system]}, {pace}: {books}; at most {most}. {when}.")
     return lines
 
 
