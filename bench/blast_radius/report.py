@@ -65,7 +65,7 @@ def _notes(records: Iterable[Record]) -> list[str]:
         )
         pace = f"{first.routes:,} routes, {record.rate_per_s:g} messages a second, {first.pairs} pairs"
         books = f"sent {balance.sent:,}, acknowledged {balance.acknowledged:,}, {kept}"
-        when = f"{record.at[:10]}, commit {record.commit}, {record.machine}"
+        when = f"{record.at[:10]}, {record.machine}"
         lines.append(f"* {_NAMES[first.system]}, {pace}: {books}; at most {most}. {when}.")
     return lines
 
