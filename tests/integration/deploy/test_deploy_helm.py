@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -108,6 +109,19 @@ def test_no_pod_may_do_more_than_it_must(chart: Rendered) -> None:
         }
         assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
+
+
+def test_only_delivery_reaches_the_internet_and_nobody_is_reached_but_as_asked_for(chart: Rendered) -> None:
+    for policy in chart.of_kind("NetworkPolicy"):
+        rules = policy["spec"]
+        assert rules["policyTypes"] == ["Ingress", "Egress"]
+        blocks = [peer["ipBlock"] for rule in rules["egress"] for peer in rule.get("to", [])]
+        assert bool(blocks) == (component(policy) == "delivery")
+        assert all("169.254.0.0/16" in block["except"] for block in blocks)
+        opened: list[dict[str, Any]] = rules["ingress"] or []
+        for rule in opened:
+            # An empty list of peers would let in everybody; only HTTP may be open.
+            assert [port["port"] for port in rule["ports"]] == ["http"] or rule["from"]
 
 
 def test_an_autoscaler_has_its_workload_for_itself(chart: Rendered) -> None:
