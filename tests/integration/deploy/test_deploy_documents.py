@@ -87,7 +87,7 @@ def test_manifests_are_valid(page: Path) -> None:
 
 def test_every_reason_of_not_being_ready_is_explained() -> None:
     page = ROOT / "docs/operating/runbooks/ingest-not-ready.md"
-    sources = [ROOT / "services/ingest/src/pulse_ingest/app.py", ROOT / "libs/runtime/src/pulse_runtime/frame.py"]
-    reasons = {name for path in sources for name in re.findall(r'health\.register\("(\w+)"', path.read_text())}
+    sources = [*SOURCES, (ROOT / "services/ingest/src/pulse_ingest/app.py").read_text()]
+    reasons = {name for source in sources for name in re.findall(r'health\.register\("(\w+)"', source)}
     explained = set(re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE))
     assert explained == reasons | {"draining"}
