@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pytest
 from blast_radius.figures import GOAL, balance, figures, results
@@ -16,7 +17,9 @@ from blast_radius.world import TENANTS, plan
 _ALL = frozenset(range(2))
 
 
-def _round(latencies_s: dict[int, list[float | None]], step: Step | None = None, hostile: int | None = None) -> Round:
+def _round(
+    latencies_s: Mapping[int, Sequence[float | None]], step: Step | None = None, hostile: int | None = None
+) -> Round:
     """A round in which each strand's messages took so long; None never arrived."""
     sent: list[Sent] = []
     arrived_at: dict[str, float] = {}

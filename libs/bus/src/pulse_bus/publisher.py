@@ -1,4 +1,5 @@
 """The committer: messages that arrive together are published as one atomic batch (ADR-50) and acknowledged together.
+
 A few go without a batch, one by one.
 
 One committer a stream with one batch in flight: while a batch is being fsynced the next one gathers, so batches
