@@ -75,6 +75,20 @@ async def test_messages_stay_until_the_slowest_required_consumer_is_done(
     assert await reaper.reap() == 0, "nothing more to purge"
 
 
+async def test_a_stream_that_fills_up_keeps_nothing_that_is_done_with(
+    bus: Bus, ingest: Connection, finish: Callable[[str, str, int], Awaitable[None]], stream_state: State
+) -> None:
+    """What stays to be looked at must not have the stream refuse: then nothing would ever be done with again."""
+    reaper = Reaper(ingest, (STORE, ROUTER), clock=ManualClock())
+    await finish("ingest", "store", 100)
+    await finish("router", "router", 100)
+    info = await api_request(bus.control, "STREAM.INFO.TELEMETRY")
+    almost_full = {**info["config"], "max_bytes": info["state"]["bytes"] * 3 // 2}
+    await api_request(bus.control, "STREAM.UPDATE.TELEMETRY", almost_full)
+    await reaper.reap()
+    assert (await stream_state("TELEMETRY"))["messages"] == 0
+
+
 async def test_a_lagging_consumer_gets_every_message_after_reaping(
     bus: Bus, ingest: Connection, finish: Callable[[str, str, int], Awaitable[None]], consumer: Pull
 ) -> None:

@@ -38,6 +38,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             *_pulls("QUARANTINE", "quarantine-writer"),
             # the reaper of TELEMETRY
             "$JS.API.CONSUMER.INFO.TELEMETRY.router",
+            "$JS.API.STREAM.INFO.TELEMETRY",
             "$JS.API.STREAM.PURGE.TELEMETRY",
             # the age of the oldest message
             "$JS.API.DIRECT.GET.TELEMETRY",
@@ -81,6 +82,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             "$JS.API.STREAM.MSG.DELETE.SIDING",
             "$JS.API.DIRECT.GET.SIDING",
             # the reaper of DELIVERY
+            "$JS.API.STREAM.INFO.DELIVERY",
             "$JS.API.STREAM.PURGE.DELIVERY",
             # the age of the oldest message
             "$JS.API.DIRECT.GET.DELIVERY",

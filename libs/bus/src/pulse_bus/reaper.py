@@ -18,7 +18,10 @@ _log = get_logger(__name__)
 _INTERVAL_S: Final = 0.5
 _IDLE_INTERVAL_S: Final = 2.0
 KEEP: Final = 1_000
-"""So many finished messages stay, for `nats stream view` to show what just passed."""
+"""So many finished messages stay, for `nats stream view` to show what just passed, while half of the stream is free.
+
+Large ones could fill it for good otherwise: it would refuse, and nothing more would be done with.
+"""
 
 
 class Reaper:
@@ -59,7 +62,8 @@ class Reaper:
     async def reap(self) -> int:
         """Purge once; returns how many messages went."""
         floors = [await self._ack_floor(consumer) for consumer in self._consumers]
-        keep_from = min(floors) - KEEP + 1
+        kept = KEEP if await self._is_half_free() else 0
+        keep_from = min(floors) - kept + 1
         if keep_from <= 1 or keep_from == self._purged_to:
             return 0
         spec = self._consumers[0]
@@ -68,6 +72,11 @@ class Reaper:
         )
         self._purged_to = keep_from
         return int(answer["purged"])
+
+    async def _is_half_free(self) -> bool:
+        info = await api_request(self._connection, f"STREAM.INFO.{self._consumers[0].stream}")
+        most_bytes = int(info["config"]["max_bytes"])
+        return most_bytes <= 0 or 2 * int(info["state"]["bytes"]) <= most_bytes
 
     async def _ack_floor(self, consumer: ConsumerSpec) -> int:
         info = await api_request(self._connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
