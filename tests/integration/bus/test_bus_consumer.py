@@ -336,3 +336,38 @@ def _async(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
         return condition()
 
     return look
+
+
+async def test_bodies_beyond_the_bytes_that_may_wait_unread_stay_in_the_stream(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    ingest = await bus.connect("ingest")
+    committer = await publisher(ingest, "TELEMETRY")
+    body = b"x" * 300_000
+    for number in range(20):
+        await committer.publish(Outgoing(subject="telemetry.acme.d1.t", data=body, message_id=f"m{number}"))
+    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=0)
+    most_bytes = 2 * ingest.max_payload
+
+    store.set_capacity(100, most_bytes)
+    taken: list[Incoming] = []
+    async with asyncio.timeout(10):
+        while len(taken) < 20:
+            await store.arrival()
+            assert store.promised[1] <= most_bytes
+            assert store.buffered * len(body) <= most_bytes
+            [message] = store.take_now(1)
+            await message.ack()
+            taken.append(message)
+    assert [message.stream_seq for message in taken] == list(range(1, 21))
+
+
+async def test_no_room_for_the_largest_message_stops_the_pulling(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+    ingest = await bus.connect("ingest")
+    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=0)
+    store.set_capacity(100, ingest.max_payload - 1)
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(5))
+    assert store.promised == (0, 0)
+    store.set_capacity(3, ingest.max_payload)
+    await take(store, 3)
+    assert store.promised[0] <= 3

@@ -35,11 +35,13 @@ _AWAKE_S: Final = 1.0
 @dataclass(slots=True)
 class _Pull:
     remaining: int
+    remaining_bytes: int
+    """Of the bodies; what the server counts besides makes it stop earlier. 0 without a bound."""
     deadline: float
 
 
 class PullConsumer:
-    """Takes messages from a durable consumer, never holding more unread ones than *capacity*.
+    """Takes messages from a durable consumer, never holding more unread ones than *capacity*, in bytes too if bounded.
 
     Every message taken is held with in-progress signals at a third of ``ack_wait`` until it is settled, however long
     the work takes; a process that dies stops signalling, and the server delivers to another. One that stood still and
@@ -62,6 +64,7 @@ class PullConsumer:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
         self._clock = clock
         self._capacity = capacity
+        self._capacity_bytes: int | None = None
         self._ack_wait_s = ack_wait_s
         self._expires_s = expires_s
         self._heartbeat_s = min(_HEARTBEAT_S, expires_s / 2)
@@ -69,6 +72,7 @@ class PullConsumer:
         self._tokens = count()
         self._pulls: OrderedDict[str, _Pull] = OrderedDict()
         self._buffer: deque[Incoming] = deque()
+        self._buffered_bytes = 0
         self._held: set[Incoming] = set()
         self._changed = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -85,10 +89,20 @@ class PullConsumer:
         """Messages that arrived and nobody took yet."""
         return len(self._buffer)
 
-    def set_capacity(self, capacity: int) -> None:
-        """Change how many messages may wait unread; 0 stops pulling."""
-        if capacity != self._capacity:
-            self._capacity = capacity
+    @property
+    def promised(self) -> tuple[int, int]:
+        """Messages that are unread or may still come without being asked for anew, and the bytes of their bodies."""
+        pulls = self._pulls.values()
+        messages = len(self._buffer) + sum(pull.remaining for pull in pulls)
+        return messages, self._buffered_bytes + sum(pull.remaining_bytes for pull in pulls)
+
+    def set_capacity(self, capacity: int, capacity_bytes: int | None = None) -> None:
+        """Change how many messages may wait unread, and how large their bodies may be together; 0 stops pulling.
+
+        What was asked for before may still come. Less than the largest message allowed counts as no bytes at all.
+        """
+        if (capacity, capacity_bytes) != (self._capacity, self._capacity_bytes):
+            self._capacity, self._capacity_bytes = capacity, capacity_bytes
             self._changed.set()
 
     async def take(self, most: int) -> list[Incoming]:
@@ -108,7 +122,9 @@ class PullConsumer:
         """Return up to *most* messages that are already here, perhaps none."""
         taken: list[Incoming] = []
         while self._buffer and len(taken) < most:
-            if (message := self._buffer.popleft()).has_lapsed:
+            message = self._buffer.popleft()
+            self._buffered_bytes -= len(message.data)
+            if message.has_lapsed:
                 message.abandon()
             else:
                 taken.append(message)
@@ -137,20 +153,32 @@ class PullConsumer:
     async def _refill(self) -> None:
         now = self._clock.monotonic()
         self._drop_dead_pulls(now)
-        wanted = self._capacity - len(self._buffer) - sum(pull.remaining for pull in self._pulls.values())
+        promised, promised_bytes = self.promised
+        wanted, wanted_bytes = self._capacity - promised, self._wanted_bytes(promised_bytes)
         if wanted <= self._capacity // 2 or now < self._not_before or not self._connection.is_connected:
+            return
+        if wanted_bytes is not None and wanted_bytes < self._connection.max_payload:
             return
         token = str(next(self._tokens))
         request = {
             "batch": wanted,
             "expires": int(self._expires_s * NANOSECONDS),
             "idle_heartbeat": int(self._heartbeat_s * NANOSECONDS),
+            **({"max_bytes": wanted_bytes} if wanted_bytes is not None else {}),
         }
-        self._pulls[token] = _Pull(remaining=wanted, deadline=now + self._expires_s + _HEARTBEAT_S)
+        deadline = now + self._expires_s + _HEARTBEAT_S
+        self._pulls[token] = _Pull(remaining=wanted, remaining_bytes=wanted_bytes or 0, deadline=deadline)
         try:
             await self._connection.publish(self._subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
         except BusUnavailable:
             del self._pulls[token]
+
+    def _wanted_bytes(self, promised_bytes: int) -> int | None:
+        """Return what a pull may bring: not all of it, so that the next one need not wait for its end."""
+        if self._capacity_bytes is None:
+            return None
+        one_of_two = max(self._capacity_bytes // 2, self._connection.max_payload)
+        return min(self._capacity_bytes - promised_bytes, one_of_two)
 
     def _drop_dead_pulls(self, now: float) -> None:
         if self._pulls and now - self._heard_at > _SILENCE_S:
@@ -197,13 +225,15 @@ class PullConsumer:
         self.trouble = None
         self._held.add(delivery)
         self._buffer.append(delivery)
-        self._count_one()
+        self._buffered_bytes += len(delivery.data)
+        self._count_one(len(delivery.data))
         self._arrived.set()
 
-    def _count_one(self) -> None:
+    def _count_one(self, size_bytes: int) -> None:
         """Charge a delivery to the oldest pull: the server serves them in order."""
         for token, pull in self._pulls.items():
             pull.remaining -= 1
+            pull.remaining_bytes = max(0, pull.remaining_bytes - size_bytes)
             if pull.remaining <= 0:
                 del self._pulls[token]
             return
@@ -231,5 +261,5 @@ class PullConsumer:
         with suppress(nats.errors.Error, TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 await subscription.drain()
-        while self._buffer:
-            await self._buffer.popleft().nak()
+        while taken := self.take_now(1):
+            await taken[0].nak()
