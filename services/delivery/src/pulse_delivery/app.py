@@ -55,6 +55,7 @@ from pulse_delivery.writers.delivery_log import delivery_log_writer
 from pulse_egress.policy import AddressPolicy
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import DELIVERY_WORKERS_STOPPED
+from pulse_runtime.filelimit import raise_file_limit
 from pulse_runtime.frame import Frame
 from pulse_runtime.lifecycle import Lifecycle
 from pulse_runtime.logging import get_logger
@@ -73,6 +74,8 @@ _PULL_EXPIRES_S = 5.0
 _UNHURRIED_S = 0.1
 """Shunts and attempt records gather this long: their fsyncs must not compete with those of hurried work."""
 _FEW_SLOTS = 64
+_OTHER_FILES = 512
+"""Descriptors beside one for each slot: servers, logs, name lookups, connections that are kept for the next attempt."""
 SENDERS = "pulse.senders"
 
 
@@ -219,6 +222,7 @@ def _limits(settings: DeliverySettings) -> LaneLimits:
             slots=slots,
             effect="few attempts at once: hanging destinations send healthy routes to the siding, which delays them",
         )
+    raise_file_limit(slots + _OTHER_FILES, instead=f"lower PULSE_DELIVERY_WORKER_COUNT, which is {slots}")
     default = LaneLimits()
     return LaneLimits(slots=slots, held_messages=default.held_messages // settings.delivery_replicas)
 
