@@ -1,13 +1,17 @@
 """Where a route's messages are: the fast lane or the siding, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from pulse_bus.connection import Connection
+from pulse_bus.inspection import Standing
 from pulse_bus.siding import Siding
 from pulse_contracts import headers
 from pulse_contracts.routes import Route
+
+_STORED_AT: Final = "Nats-Time-Stamp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,35 +22,56 @@ class RouteState:
     """``fast``, ``siding`` or ``parked``."""
     waiting: int
     cause: str | None
+    """Why the first of those that wait is there."""
     oldest_routed_at: str | None
-    phase: str | None
-    """``probing`` or ``growing``, while it has a turn."""
-    paused_until: str | None
     troubled_since: str | None
+    """At the latest: when the first of them came there, or when the turn began."""
+    phase: str | None
+    """``unserved`` (waits for its turn), ``paused``, ``probing`` (half-open) or ``growing``; None without trouble."""
+    trying: int
+    """Messages that its turn has in hand."""
+    paused_until: str | None
     failures: int
     """Failed probes in a row."""
     last_error: str | None
+    served_by: str | None
+    """The delivery process that pulls at its turn; None if nobody does."""
 
 
 async def route_state(bus: Connection, route: Route) -> RouteState:
     """Ask the server; raises `ApiError` or `BusUnavailable`."""
     siding = Siding(bus)
-    address = route.address
-    waiting = await siding.waiting_of(address)
-    head = await siding.peek(address) if waiting else None
-    turn = await siding.turn_info(address)
-    fields = head.headers if head else {}
-    routed_at = fields.get(headers.ROUTED_AT)
-    config: dict[str, Any] = turn["config"] if turn else {}
+    waiting = await siding.waiting_of(route.address)
+    head = await siding.peek(route.address) if waiting else None
+    turn = await siding.turn_info(route.address) or {}
+    config: dict[str, Any] = turn.get("config") or {}
     shown: dict[str, str] = config.get("metadata") or {}
+    is_parked = not route.enabled
     return RouteState(
-        lane="parked" if waiting and not route.enabled else "siding" if waiting else "fast",
+        lane="parked" if is_parked else "siding" if waiting else "fast",
         waiting=waiting,
-        cause=fields.get(headers.CAUSE),
-        oldest_routed_at=datetime.fromtimestamp(int(routed_at) / 1000, UTC).isoformat() if routed_at else None,
-        phase=shown.get("state"),
-        paused_until=config.get("pause_until") if turn and turn.get("paused") else None,
-        troubled_since=shown.get("since"),
+        cause=head.headers.get(headers.CAUSE) if head else None,
+        oldest_routed_at=_routed_at(head),
+        troubled_since=_earliest(head, shown.get("since")),
+        phase=_phase(turn, shown) or ("unserved" if waiting and not is_parked else None),
+        trying=turn.get("num_ack_pending", 0),
+        paused_until=config.get("pause_until") if turn.get("paused") else None,
         failures=int(shown.get("failures", 0)),
         last_error=shown.get("error"),
+        served_by=shown.get("owner") if turn.get("num_waiting") else None,
     )
+
+
+def _phase(turn: Mapping[str, Any], shown: Mapping[str, str]) -> str | None:
+    return "paused" if turn.get("paused") else shown.get("state")
+
+
+def _routed_at(head: Standing | None) -> str | None:
+    routed_at = head.headers.get(headers.ROUTED_AT) if head else None
+    return datetime.fromtimestamp(int(routed_at) / 1000, UTC).isoformat() if routed_at else None
+
+
+def _earliest(head: Standing | None, began: str | None) -> str | None:
+    """Return the earlier of two times: a turn that was taken over began anew, a head that moved came again."""
+    times = [datetime.fromisoformat(text) for text in (head and head.headers.get(_STORED_AT), began) if text]
+    return min(times).astimezone(UTC).isoformat() if times else None
