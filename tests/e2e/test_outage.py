@@ -38,11 +38,9 @@ class Fleet:
 
     async def shunted(self) -> float:
         text = (await self.pulse.admin("delivery", "/metrics")).text
-        return sum(
-            float(line.rsplit(" ", 1)[1])
-            for line in text.splitlines()
-            if line.startswith("pulse_delivery_shunts_total{")
-        )
+        by_reason = [line for line in text.splitlines() if line.startswith("pulse_delivery_shunts_total{")]
+        print(*by_reason, sep="\n")
+        return sum(float(line.rsplit(" ", 1)[1]) for line in by_reason)
 
 
 @pytest.fixture

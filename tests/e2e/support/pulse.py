@@ -74,9 +74,19 @@ class Pulse:
 
     async def route(self, tenant: Tenant, wanted: RouteInput) -> Route:
         """Make a route and return when the router knows it, so that what is sent next is matched."""
-        made = await routes.create_route(self.control, tenant.tenant_id, wanted, ACTOR)
+        [made] = await self.routes((tenant, wanted))
+        return made
+
+    async def routes(self, *wanted: tuple[Tenant, RouteInput]) -> list[Route]:
+        """Make many routes, and wait for the router once."""
+        made = [
+            (tenant, await routes.create_route(self.control, tenant.tenant_id, one, ACTOR)) for tenant, one in wanted
+        ]
         await eventually(self._router_knows_all_routes, what="the router's table")
-        return Route(tenant=tenant, name=wanted.name, route_id=made.route.route_id, secret=made.secret or "")
+        return [
+            Route(tenant=tenant, name=new.route.name, route_id=new.route.route_id, secret=new.secret or "")
+            for tenant, new in made
+        ]
 
     async def _router_knows_all_routes(self) -> bool:
         [row] = await self.rows("SELECT count(*) FROM message_routes WHERE deleted_at IS NULL")
@@ -116,6 +126,12 @@ class Pulse:
         """Return a metric without labels."""
         text = (await self.admin(service, "/metrics")).text
         return next(float(line.split(" ")[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+    async def metric_sum(self, service: str, name: str) -> float:
+        """Return a metric over all its labels; 0 while it has none."""
+        text = (await self.admin(service, "/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     async def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """Ask PostgreSQL as its superuser, who sees every tenant's rows."""

@@ -58,19 +58,9 @@ def test_the_sidings_account_does_not_hide_a_shunt_on_its_way() -> None:
     assert troubles.is_troubled(ONE)
 
 
-def test_a_held_route_is_not_troubled_because_its_messages_gather_in_the_lane() -> None:
-    troubles = Troubles()
-    troubles.replace({ONE: 3})
-    troubles.hold(ONE)
-    assert not troubles.is_troubled(ONE)
-    troubles.unhold(ONE)
-    assert troubles.is_troubled(ONE)
-
-
-def test_a_recovered_route_is_neither_troubled_nor_held() -> None:
+def test_a_recovered_route_is_troubled_no_longer_until_the_siding_says_so() -> None:
     troubles = Troubles()
     troubles.replace({ONE: 1})
-    troubles.hold(ONE)
     troubles.recovered(ONE)
     assert not troubles.is_troubled(ONE)
     troubles.replace({ONE: 1})

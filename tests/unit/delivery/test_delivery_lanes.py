@@ -7,7 +7,15 @@ from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.rates import Rates
 
 A, B = RouteId("a"), RouteId("b")
-LIMITS = LaneLimits(slots=8, lane_in_flight=4, lane_waiting=3, stuck_in_flight=2, stuck_after_s=0.5, stuck_factor=4.0)
+LIMITS = LaneLimits(
+    slots=8,
+    lane_in_flight=4,
+    lane_waiting=3,
+    stuck_in_flight=2,
+    stuck_after_s=0.5,
+    stuck_untold_s=0.5,
+    stuck_factor=4.0,
+)
 BOUND = 16
 
 
@@ -121,6 +129,23 @@ def test_merely_slow_is_not_stuck() -> None:
     made.offers(A, 4, now=1.0)
     assert made.offer(A, 1.0 + 4 * 0.6) == "wait"
     assert made.offer(A, 1.0 + 4 * 0.6 + 0.01) == "lane_stuck"
+
+
+@pytest.mark.parametrize("per_s", [1, 5, 10, 20, 26])
+def test_a_route_that_answers_in_600_ms_has_room_for_whatever_it_can_sustain_from_its_first_message_on(
+    per_s: int,
+) -> None:
+    made = Offering(LaneLimits())
+    answers: list[float] = []
+    for number in range(10 * per_s):
+        now = number / per_s
+        while answers and answers[0] <= now:
+            ended = answers.pop(0)
+            answers += [ended + 0.6 for _ in made.finish(ended, took_s=0.6)]
+        if (found := made.offer(A, now)) == "start":
+            answers.append(now + 0.6)
+        assert found in {"start", "wait"}, f"message {number}, {now:.2f} s after the first"
+        assert made.lanes.stuck_waiting(now) == []
 
 
 def test_a_failure_teaches_nothing_about_what_a_route_usually_takes() -> None:

@@ -21,6 +21,7 @@ LIMITS = st.builds(
     lane_waiting=st.integers(1, 4),
     stuck_in_flight=st.integers(1, 3),
     stuck_after_s=st.just(0.5),
+    stuck_untold_s=st.sampled_from([0.5, 1.0]),
     stuck_factor=st.just(4.0),
     permit_wait_s=st.sampled_from([0.5, 2.0]),
 )
@@ -324,7 +325,9 @@ class LanesMachine(RuleBasedStateMachine):
 
     def is_stuck(self, route: RouteId) -> bool:
         begun = [since for item, since in self.started.values() if self.route_of[item] == route]
-        limit = max(self.limits.stuck_after_s, self.limits.stuck_factor * self.usual.get(route, 0.0))
+        usual = self.usual.get(route)
+        known = max(self.limits.stuck_after_s, self.limits.stuck_factor * (usual or 0.0))
+        limit = self.limits.stuck_untold_s if usual is None else known
         return bool(begun) and self.now - min(begun) > limit
 
 

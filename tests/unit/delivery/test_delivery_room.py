@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse_contracts.ids import RouteId, TenantId
@@ -81,6 +81,7 @@ def test_tenants_that_arrive_together_share_alike() -> None:
     assert all(size == pytest.approx(10_000 / 4, rel=0.1) for size in held.values())
 
 
+@settings(deadline=None)
 @given(st.sampled_from([0.25, 0.5, 1.0, 2.0]), st.integers(1, 8), st.data())
 def test_greed_leaves_room_for_a_newcomer(share: float, tenants: int, data: st.DataObject) -> None:
     most = 1_000_000

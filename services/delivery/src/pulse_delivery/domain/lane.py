@@ -30,7 +30,9 @@ class Lane(Generic[T]):
         if not self.started:
             return False
         oldest = next(iter(self.started.values()))
-        return now - oldest > max(limits.stuck_after_s, limits.stuck_factor * (self.usual_s or 0.0))
+        if self.usual_s is None:
+            return now - oldest > limits.stuck_untold_s
+        return now - oldest > max(limits.stuck_after_s, limits.stuck_factor * self.usual_s)
 
     def learn(self, took_s: float) -> None:
         """Take a successful attempt's duration into account."""

@@ -137,6 +137,11 @@ class Lanes(Generic[T]):
         self._lane(route).is_held = True
         self._due.discard(route)
 
+    def is_held(self, route: RouteId) -> bool:
+        """Whether the route's messages gather in its lane."""
+        lane = self._lanes.get(route)
+        return lane is not None and lane.is_held
+
     def release(self, route: RouteId, now: float, *, in_flight: int) -> tuple[list[Start[T]], list[Refused[T]]]:
         """Let a held lane run, as `proceed` does."""
         self._lane(route).is_held = False

@@ -21,11 +21,14 @@ class LaneLimits:
     """Attempts in flight of a stuck lane, which queues nothing: a hanging route holds next to nothing."""
     stuck_after_s: float = 0.5
     """An attempt younger than this never makes a lane stuck: merely slow is not sick."""
+    stuck_untold_s: float = 1.0
+    """The same for a route of which no attempt has succeeded yet: nobody knows that it is merely slow."""
     stuck_factor: float = 4.0
     """So many times what the route usually takes makes a lane stuck."""
-    held_messages: int = DELIVER_MAX_ACK_PENDING * 6 // 10
-    """Attempting, waiting and prefetched: below ``max_ack_pending``, so that no lane stops the pulling of all."""
+    held_messages: int = DELIVER_MAX_ACK_PENDING * 49 // 100
+    """Attempting, waiting and prefetched: under half of ``max_ack_pending``, so that a process which takes the place of
+    a killed one can fill up while the server still counts what that one held."""
     held_bytes: int = 64 * 1024 * 1024
-    """Bodies of the held messages: bounds memory."""
+    """Bodies of the held messages, the prefetched ones included: bounds memory."""
     prefetch: int = 1024
-    """Messages that wait unread in the process."""
+    """Messages that wait unread in the process, of one kind: bounds what a killed process delays."""

@@ -13,12 +13,11 @@ class Troubles:
     def __init__(self) -> None:
         self._waiting: dict[RouteAddress, int] = {}
         self._shunting: Counter[RouteAddress] = Counter()
-        self._held: set[RouteAddress] = set()
         self._rest_until: dict[RouteAddress, datetime] = {}
 
     def is_troubled(self, address: RouteAddress) -> bool:
-        """Whether new messages of the route go behind the others in the siding."""
-        return (address in self._waiting or address in self._shunting) and address not in self._held
+        """Whether new messages of the route go behind the others in the siding, unless its lane is held."""
+        return address in self._waiting or address in self._shunting
 
     def shunt_begins(self, address: RouteAddress) -> None:
         """From now on the route is troubled: what comes next goes behind this message."""
@@ -48,17 +47,9 @@ class Troubles:
         """Take the siding's own account."""
         self._waiting = dict(waiting)
 
-    def hold(self, address: RouteAddress) -> None:
-        """The siding is nearly empty: new messages gather in the route's lane, which is held."""
-        self._held.add(address)
-
-    def unhold(self, address: RouteAddress) -> None:
-        self._held.discard(address)
-
     def recovered(self, address: RouteAddress) -> None:
         """The siding holds nothing of the route any more."""
         self._waiting.pop(address, None)
-        self._held.discard(address)
         self._rest_until.pop(address, None)
 
     def all(self) -> dict[RouteAddress, int]:

@@ -2,23 +2,25 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from random import random
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
-from pulse_contracts.disposition import DeadLetter, Settle, Shunt
+from pulse_contracts.disposition import DeadLetter, Disposition, ProbeFailed, Settle, Shunt
 from pulse_contracts.envelope import InvalidEnvelope
 from pulse_contracts.ids import RouteId
 from pulse_contracts.outcome import Delivered, Reach
+from pulse_contracts.routes import Route
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
 from pulse_delivery.adapters.settler import Result, Settler
 from pulse_delivery.domain.decide import Attempt, decide
+from pulse_delivery.domain.holding import Holding, Load
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.parcel import Parcel
@@ -81,8 +83,7 @@ class FastLane:
         self._timer = PermitTimer(lanes, clock, self._proceed)
         self._lag_s = lag_s
         self._rest = troubles.rest
-        self._unsettled = 0
-        self._unsettled_bytes = 0
+        self._holding = Holding(limits, consumers)
         self._tasks: asyncio.TaskGroup | None = None
         self._settled = asyncio.Event()
         self._draining = False
@@ -105,7 +106,7 @@ class FastLane:
     @property
     def unsettled(self) -> int:
         """Messages taken and not settled yet; if the process ends now they come again."""
-        return self._unsettled
+        return self._holding.held.messages
 
     async def drain(self) -> None:
         """Take nothing more, give back what waits, and wait until what is in flight is settled."""
@@ -115,12 +116,15 @@ class FastLane:
             consumer.set_capacity(0)
         for item in self._lanes.withdraw_all():
             self._spawn(item.message.nak(), item.message)
-        while self._unsettled:
+        while self.unsettled:
             self._settled.clear()
             await self._settled.wait()
 
     def release(self, address: RouteAddress) -> None:
-        """The siding holds nothing of the route any more: run what gathered in its lane."""
+        """Run what gathered in the route's lane, unless it is troubled: then it goes behind the others."""
+        if self._troubles.is_troubled(address):
+            self.withdraw(address, "behind")
+            return
         in_flight = self._in_flight_of(address.route)
         self._carry_on(*self._lanes.release(address.route, self._now(), in_flight=in_flight))
 
@@ -141,8 +145,7 @@ class FastLane:
 
     def _count(self, message: Incoming) -> None:
         """Take *message* as unsettled; a task of ours settles it."""
-        self._unsettled += 1
-        self._unsettled_bytes += len(message.data)
+        self._holding.took(_kind_of(message), len(message.data))
 
     def _admit(self, message: Incoming) -> None:
         try:
@@ -169,7 +172,7 @@ class FastLane:
             )
         elif not route.enabled:
             self._shunt(item, "parked")
-        elif self._troubles.is_troubled(item.parcel.address):
+        elif self._troubles.is_troubled(item.parcel.address) and not self._lanes.is_held(route.route_id):
             self._shunt(item, "behind")
         else:
             self._offer(item)
@@ -201,13 +204,9 @@ class FastLane:
     def _refuse(self, item: Held, reason: str) -> None:
         """Move what has no room to the siding, unless its destination is out of reach for a reason of ours."""
         if reason != "rate_limited" and self._outage.is_down(item.parcel.address.kind):
-            self._spawn(self._sit_out(item), None)
+            self._spawn(self._see_through(item, None), item.message)
         else:
             self._shunt(item, reason)
-
-    async def _sit_out(self, item: Held) -> None:
-        await self._outage.until_over(item.parcel.address.kind)
-        self._place(item)
 
     async def _look_up(self, message: Incoming, parcel: Parcel) -> None:
         """Wait for a route that the router saw first; one that stays unknown waits in the siding, never dies."""
@@ -222,7 +221,7 @@ class FastLane:
             self._spawn(self._attempt(start), start.item.message)
 
     async def _attempt(self, start: Start[Held]) -> None:
-        item, address = start.item, start.item.parcel.address
+        item = start.item
         if item.message.has_lapsed:
             item.message.abandon()
             self._finish(start, None)
@@ -231,30 +230,46 @@ class FastLane:
         try:
             result = await self._attempts.make(item.parcel, item.destination)
             took_s = result.took_s if isinstance(result.outcome, Delivered) else None
-            if is_suspect := reach_of(result.outcome) is Reach.NOWHERE:
+            if reach_of(result.outcome) is Reach.NOWHERE:
                 # What waits behind it would only meet the same.
-                self._lanes.hold(address.route)
+                self._lanes.hold(item.destination.route.route_id)
         finally:
             self._finish(start, took_s)
-        while (verdict := await self._outage.verdict(address, result.outcome)) is Verdict.PROBE:
+        await self._see_through(item, result)
+
+    async def _see_through(self, item: Held, result: Result | None) -> None:
+        """Settle an attempt whose *result* is the destination's own; in an outage, offer the message again after it.
+
+        Without a result the message has not been tried: there was no room for it in an outage.
+        """
+        address = item.parcel.address
+        is_suspect = result is not None and reach_of(result.outcome) is Reach.NOWHERE
+        while (verdict := await self._outage.verdict(address, result.outcome if result else None)) is Verdict.PROBE:
+            item = self._afresh(item)
+            if not item.destination.route.enabled or item.destination.route.deleted or item.message.has_lapsed:
+                break
             # Everybody waits for what it finds out, so it does not wait for a permit.
             self._lanes.owe_permit(address.route)
             result = await self._attempts.make(item.parcel, item.destination)
-        if verdict is Verdict.OVER:
-            self._count(item.message)
-            self.release(address)
-            self._place(item)
+        if result is not None and verdict is Verdict.THEIRS:
+            await self._settle(item, result, is_suspect=is_suspect)
             return
-        await self._settle(item, result)
+        self._count(item.message)
         if is_suspect:
             self.release(address)
+        self._place(self._afresh(item))
 
     def _finish(self, start: Start[Held], took_s: float | None) -> None:
         in_flight = start.item.destination.route.policy.in_flight
         self._start(self._lanes.finish(start.ticket, self._now(), took_s=took_s, in_flight=in_flight))
         self._timer.check()
 
-    async def _settle(self, item: Held, result: Result) -> None:
+    def _afresh(self, item: Held) -> Held:
+        """Return the message with its route as it is now: an outage may last, and an operator edit it."""
+        destination = self._book.get(item.parcel.address.route, item.parcel.revision)
+        return replace(item, destination=destination) if destination else item
+
+    async def _settle(self, item: Held, result: Result, *, is_suspect: bool) -> None:
         route = item.destination.route
         parcel = item.parcel.after(result.outcome)
         attempt = Attempt(answered=parcel.answered, routed_at=parcel.routed_at)
@@ -265,20 +280,28 @@ class FastLane:
             self.withdraw(parcel.address, "behind")
             if disposition.rest_until:
                 self._rest(parcel.address, disposition.rest_until)
+        elif is_suspect:
+            self.release(parcel.address)
         try:
             await self._settler.record(parcel, route, result)
+            await self._carry_out(disposition, item.message, parcel, route)
         finally:
             if isinstance(disposition, Shunt):
-                self._troubles.shunt_ends(parcel.address, waits=True)
+                # Of its own, a shunt that found no room leaves no trouble.
+                self._troubles.shunt_ends(parcel.address, waits=False)
+
+    async def _carry_out(self, disposition: Disposition, message: Incoming, parcel: Parcel, route: Route) -> None:
         match disposition:
             case Settle():
-                await item.message.ack()
+                await message.ack()
             case Shunt(reason=reason):
-                await self._settler.shunt(item.message, parcel, route, reason)
+                await self._settler.shunt(message, parcel, route, reason)
             case DeadLetter(reason=reason, error=error):
-                await self._settler.dead_letter(item.message, parcel, route, reason, error)
-            case _:
+                await self._settler.dead_letter(message, parcel, route, reason, error)
+            case ProbeFailed():
                 raise AssertionError(f"not for the fast lane: {disposition}")
+            case _:
+                assert_never(disposition)
 
     async def _keep_unreadable(self, message: Incoming, error: str) -> None:
         """Somebody else published to DELIVERY: leave it where an operator sees it."""
@@ -298,8 +321,7 @@ class FastLane:
             task.add_done_callback(lambda _task: self._account(message))
 
     def _account(self, message: Incoming) -> None:
-        self._unsettled -= 1
-        self._unsettled_bytes -= len(message.data)
+        self._holding.settled(_kind_of(message), len(message.data))
         self._settled.set()
 
     def _tend(self) -> None:
@@ -310,25 +332,38 @@ class FastLane:
         for _, items in self._lanes.stuck_waiting(self._now()):
             for item in items:
                 self._refuse(item, "lane_stuck")
-        if self._unsettled_bytes > self._limits.held_bytes or self._unsettled > self._limits.held_messages:
-            for item in self._lanes.slowest_waiting():
-                self._shunt(item, "held_limit")
+        self._give_way()
         self._limit_pulling()
         self._metrics.lanes_busy.set(self._lanes.busy)
         self._metrics.slots_in_use.set(self._lanes.in_flight)
-        self._metrics.held_messages.set(
-            self._unsettled + sum(consumer.buffered for consumer in self._consumers.values())
-        )
-        self._metrics.held_bytes.set(self._unsettled_bytes)
+        held = self._holding.held
+        self._metrics.held_messages.set(held.messages + sum(consumer.buffered for consumer in self._consumers.values()))
+        self._metrics.held_bytes.set(held.size_bytes)
+
+    def _give_way(self) -> None:
+        """Hand back what waits in the slowest lanes before it takes the room of what comes for the others."""
+        excess = self._holding.excess(self._lanes.held)
+        while excess > 0 and (items := self._lanes.slowest_waiting()):
+            for item in items:
+                self._refuse(item, "held_limit")
+            excess -= len(items)
 
     def _limit_pulling(self) -> None:
-        room = max(0, self._limits.held_messages - self._unsettled) // max(1, len(self._consumers))
-        if self._draining or self._unsettled_bytes > self._limits.held_bytes:
-            room = 0
         for kind, consumer in self._consumers.items():
-            prefetch = _TRICKLE if self._outage.is_down(kind) else self._limits.prefetch
-            consumer.set_capacity(min(prefetch, room))
+            is_down = self._outage.is_down(kind)
+            room = Load() if self._draining else self._holding.room(kind, self._promised(), is_down=is_down)
+            prefetch = _TRICKLE if is_down else self._limits.prefetch
+            consumer.set_capacity(min(prefetch, room.messages), room.size_bytes)
+
+    def _promised(self) -> dict[str, Load]:
+        promised = {kind: consumer.promised for kind, consumer in self._consumers.items()}
+        return {kind: Load(messages=messages, size_bytes=size) for kind, (messages, size) in promised.items()}
 
     def _now(self) -> float:
         """Monotonic time net of the process's own lag: a frozen process does not find its routes stuck."""
         return self._clock.monotonic() - self._lag_s()
+
+
+def _kind_of(message: Incoming) -> str:
+    """Return the kind, which each consumer's filter names."""
+    return message.subject.split(".", 2)[1]

@@ -42,7 +42,8 @@ class Outage:
         self._metrics = metrics
         self._uplinks: defaultdict[str, Uplink] = defaultdict(Uplink)
         self._down_since: dict[str, float] = {}
-        self._waiting: defaultdict[str, deque[asyncio.Future[Verdict]]] = defaultdict(deque)
+        self._waiting: dict[RouteAddress, deque[asyncio.Future[Verdict]]] = {}
+        """The route picked longest ago first: one that is dead besides must not keep the others from probing."""
         self._ended_at: dict[str, float] = {}
         self._on_end: list[Callable[[], None]] = []
         self._draining = False
@@ -69,8 +70,13 @@ class Outage:
         self._uplinks[address.kind].suspect(address, self._clock.monotonic())
         self._follow(address.kind)
 
-    async def verdict(self, address: RouteAddress, outcome: Outcome) -> Verdict:
-        """Say what becomes of a message whose attempt came to *outcome*; waits as long as an outage lasts."""
+    async def verdict(self, address: RouteAddress, outcome: Outcome | None) -> Verdict:
+        """Say what becomes of a message whose attempt came to *outcome*; waits as long as an outage lasts.
+
+        None stands for a message that was not tried because nobody can be reached.
+        """
+        if outcome is None:
+            return await self._until_over(address)
         if reach_of(outcome) is not Reach.NOWHERE:
             return Verdict.THEIRS
         began = self._clock.monotonic()
@@ -80,14 +86,14 @@ class Outage:
             if self._clock.monotonic() - began >= _SUSPENSE_S:
                 return Verdict.THEIRS
             await self._clock.sleep(_LOOK_S)
-        return await self.until_over(address.kind)
+        return await self._until_over(address)
 
-    async def until_over(self, kind: str) -> Verdict:
+    async def _until_over(self, address: RouteAddress) -> Verdict:
         """Wait until the outage is over, or until the message is picked to find out."""
-        if self._draining or not self.is_down(kind):
+        if self._draining or not self.is_down(address.kind):
             return Verdict.OVER
         told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiting[kind].append(told)
+        self._waiting.setdefault(address, deque()).append(told)
         return await told
 
     async def run(self) -> None:
@@ -100,20 +106,23 @@ class Outage:
     def drain(self) -> None:
         """Hand everything back: the process stops."""
         self._draining = True
-        for kind in list(self._waiting):
+        for kind in {address.kind for address in self._waiting}:
             self._let_go(kind)
 
     def _let_go(self, kind: str) -> int:
-        waiting, self._waiting[kind] = self._waiting[kind], deque()
+        addresses = [address for address in self._waiting if address.kind == kind]
+        waiting = [told for address in addresses for told in self._waiting.pop(address) if not told.done()]
         for told in waiting:
-            if not told.done():
-                told.set_result(Verdict.OVER)
+            told.set_result(Verdict.OVER)
         return len(waiting)
 
     def _pick(self, kind: str) -> None:
-        waiting = self._waiting[kind]
-        while waiting:
-            if not (told := waiting.popleft()).done():
+        for address in [address for address in self._waiting if address.kind == kind]:
+            waiting = self._waiting.pop(address)
+            told = waiting.popleft()
+            if waiting:
+                self._waiting[address] = waiting
+            if not told.done():
                 told.set_result(Verdict.PROBE)
                 return
 

@@ -37,16 +37,16 @@ class FastLaneGate:
 
     def hold(self, address: RouteAddress) -> None:
         now = self._clock.monotonic()
-        if (told := self._told.get(address)) is None:
-            self._hold_here(address)
-        if told is None or now - told > _REMIND_S:
+        # Each time: a failure or a stuck attempt of the fast lane empties the lane, and it is held no longer.
+        self._lanes.hold(address.route)
+        if (told := self._told.get(address)) is None or now - told > _REMIND_S:
             self._told[address] = now
             self._notices.tell(address, Notice.HOLD)
 
     def withdraw(self, address: RouteAddress, reason: str) -> None:
         if self._told.pop(address, None) is not None:
             self._notices.tell(address, Notice.WITHDRAW)
-            self._withdraw_here(address, reason)
+            self._fast_lane.withdraw(address, reason)
 
     def release(self, address: RouteAddress) -> None:
         self._told.pop(address, None)
@@ -81,10 +81,10 @@ class FastLaneGate:
                 self._troubles.rest(address, until)
             case Notice.HOLD:
                 self._followed[address] = self._clock.monotonic()
-                self._hold_here(address)
+                self._lanes.hold(address.route)
             case Notice.WITHDRAW:
                 self._followed.pop(address, None)
-                self._withdraw_here(address, "behind")
+                self._fast_lane.withdraw(address, "behind")
             case Notice.RELEASE:
                 self._followed.pop(address, None)
                 self._release_here(address)
@@ -94,15 +94,7 @@ class FastLaneGate:
         late = self._clock.monotonic() - _FOLLOW_S
         for address in [address for address, heard in self._followed.items() if heard < late]:
             del self._followed[address]
-            self._withdraw_here(address, "behind")
-
-    def _hold_here(self, address: RouteAddress) -> None:
-        self._lanes.hold(address.route)
-        self._troubles.hold(address)
-
-    def _withdraw_here(self, address: RouteAddress, reason: str) -> None:
-        self._troubles.unhold(address)
-        self._fast_lane.withdraw(address, reason)
+            self._fast_lane.withdraw(address, "behind")
 
     def _release_here(self, address: RouteAddress) -> None:
         self._troubles.recovered(address)

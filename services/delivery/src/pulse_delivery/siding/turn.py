@@ -132,6 +132,8 @@ class Turn:
             if await self._is_done(consumer):
                 return
             await self._wait_for_event(consumer)
+        # An open pull request looks like life: for as long as the last attempt lasts, nobody would take the route over.
+        consumer.set_capacity(0)
         await self._give_back(consumer)
         await self._finish_in_flight()
         if self._told and self._told.close:
