@@ -16,10 +16,11 @@ from support.waiting import eventually
 
 from pulse_bus.connection import Connection, connect
 from pulse_bus.permissions import MQTT_CLIENT, SERVICES
+from pulse_cli.control import after_login_change, open_control
 from pulse_cli.embedded.folder import DataFolder, Secrets
 from pulse_cli.embedded.plan import nats_users, prepare, services
 from pulse_cli.embedded.stack import Addresses, EmbeddedStack, ServiceSpec
-from pulse_cli.target import Target, after_login_change, find_target, open_control
+from pulse_cli.target import Target, find_target
 from pulse_control import devices, routes, tenants
 from pulse_control.context import Control
 from pulse_control.route_input import RouteInput

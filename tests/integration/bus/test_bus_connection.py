@@ -2,7 +2,8 @@ import asyncio
 
 import pytest
 
-from pulse_bus.connection import BusAddress, connect
+from pulse_bus.address import BusAddress
+from pulse_bus.connection import connect
 from pulse_bus.errors import BusUnavailable
 from pulse_testkit.nats import TESTER, Bus
 from pulse_testkit.proxy import TcpProxy

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 from deploy_certificates import issue_certificate
 
-from pulse_bus.connection import BusAddress
+from pulse_bus.address import BusAddress
 from pulse_bus.permissions import SERVICES
 from pulse_cli.embedded.nats import nats_server_binary
 from pulse_cli.embedded.ports import Endpoint, Ports

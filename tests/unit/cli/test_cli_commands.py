@@ -112,6 +112,10 @@ def test_a_wrong_command_line_leaves_with_2(arguments: tuple[str, ...]) -> None:
     assert pulse(*arguments)[0] == 2
 
 
+def test_a_mistyped_command_gets_a_hint() -> None:
+    assert "Did you mean 'tenant'?" in pulse("tenan")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [

@@ -5,7 +5,6 @@ import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 
 import nats.errors
 from nats.aio.client import Client
@@ -13,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR
 
+from pulse_bus.address import BusAddress
 from pulse_bus.errors import BusUnavailable
 from pulse_runtime.logging import get_logger
 from pulse_runtime.spans import OFF, Tracer
@@ -23,18 +23,6 @@ _RECONNECT_WAIT_S = 0.25
 _PING_INTERVAL_S = 10
 _CONNECT_TIMEOUT_S = 4
 _FLUSH_S = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BusAddress:
-    """Where NATS is, and as whom to log in."""
-
-    url: str
-    """Of one server, or of several, separated by commas."""
-    user: str
-    password: str
-    service: str
-    """Names the connection and its inbox, ``_INBOX_{service}``, which only this user may read."""
 
 
 class _PersistentClient(Client):

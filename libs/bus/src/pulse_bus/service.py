@@ -1,6 +1,7 @@
 """The one connection of a service process, as its health and its metrics see it."""
 
-from pulse_bus.connection import BusAddress, Connection, connect
+from pulse_bus.address import BusAddress
+from pulse_bus.connection import Connection, connect
 from pulse_runtime.frame import Frame
 from pulse_runtime.settings import ServiceSettings
 

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from rich.console import Console
-from rich.table import Table
-
 
 def emit(value: object, *, as_json: bool) -> None:
     """Print a value: as one line of JSON, or readably."""
@@ -39,6 +36,9 @@ def to_plain(value: object) -> Any:
 
 
 def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only tables need it
+    from rich.table import Table  # noqa: PLC0415 - same
+
     console = Console()
     if not rows:
         console.print("none")

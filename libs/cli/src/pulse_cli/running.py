@@ -23,7 +23,6 @@ from pulse_cli.embedded.errors import EmbeddedError
 from pulse_cli.target import NoTarget
 from pulse_contracts.storing import StorageUnavailable
 from pulse_control.errors import ControlRefused, NotFound
-from pulse_storage.pool import UNAVAILABLE
 
 FAILED: Final = 1
 REFUSED: Final = 2
@@ -33,21 +32,31 @@ INTERRUPTED: Final = 130
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command to its end; leaves the process with the code of what went wrong, if something did."""
+    """Run a command to its end; leaves the process with the code of what went wrong, if something did.
+
+    Logs go to stderr: stdout is for what a command prints.
+    """
+    configure_logs()
     try:
         asyncio.run(work)
     except NotFound as exc:
         fail(exc, NOT_FOUND)
     except ControlRefused as exc:
         fail(exc, REFUSED)
-    except (NoTarget, BusError, StorageUnavailable) as exc:
+    except (NoTarget, BusError, StorageUnavailable, OSError, TimeoutError) as exc:
         fail(exc, UNREACHABLE)
     except EmbeddedError as exc:
         fail(exc, REFUSED)
-    except UNAVAILABLE as exc:
-        fail(exc, UNREACHABLE)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
+
+
+def configure_logs() -> None:
+    """Send warnings to stderr, if anything is loaded that logs."""
+    if "structlog" in sys.modules:
+        from pulse_runtime.logging import configure  # noqa: PLC0415 - it takes longer to load than many commands run
+
+        configure("cli", "warning")
 
 
 def fail(error: Exception | str, code: int) -> NoReturn:

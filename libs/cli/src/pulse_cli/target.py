@@ -1,23 +1,14 @@
 """Which Pulse a command speaks to: an embedded stack by its data folder, or any other by ``PULSE_…`` settings."""
 
-import getpass
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pulse_bus.connection import BusAddress
+from pulse_bus.address import BusAddress
+from pulse_cli.embedded.database import SUPERUSER, database_url
 from pulse_cli.embedded.folder import DataFolder
-from pulse_cli.embedded.logins import sync_logins
-from pulse_cli.embedded.plan import LOOPBACK, database_url
-from pulse_cli.embedded.postgres import SUPERUSER
-from pulse_control.context import Actor, Control
-from pulse_control.errors import ControlRefused
-from pulse_egress.policy import AddressPolicy
-from pulse_storage.pool import open_pool
-from pulse_storage.sealing import KeyRing, KeyRingInvalid
+from pulse_cli.embedded.ports import LOOPBACK_RANGE
 
 DEFAULT_DATA: Final = Path(".pulse")
 
@@ -55,39 +46,6 @@ def find_target(data: Path | None) -> Target:
     return _from_folder(data or Path(os.environ.get("PULSE_DATA", DEFAULT_DATA)))
 
 
-@asynccontextmanager
-async def open_control(target: Target) -> AsyncGenerator[Control, None]:
-    """Yield the use cases' context for *target*; raises `ControlRefused` for a setting that cannot be used."""
-    try:
-        keys = KeyRing.parse(target.keys)
-    except KeyRingInvalid as exc:
-        raise ControlRefused("PULSE_SECRET_KEYS", str(exc)) from exc
-    try:
-        egress = AddressPolicy.from_ranges(target.egress_allow)
-    except ValueError as exc:
-        raise ControlRefused("PULSE_EGRESS_ALLOW", str(exc)) from exc
-    async with open_pool(target.control_url, service="cli") as pool:
-        yield Control(pool=pool, keys=keys, egress=egress)
-
-
-def actor() -> Actor:
-    """Who runs the command, for ``admin_log``."""
-    try:
-        return Actor(f"cli:{getpass.getuser()}")
-    except (KeyError, OSError):
-        return Actor(f"cli:uid-{os.getuid()}")
-
-
-def after_login_change(target: Target) -> Callable[[Control], Awaitable[None]]:
-    """Return what makes a changed login known to the broker, where the broker is ours."""
-
-    async def sync(control: Control) -> None:
-        if target.folder is not None:
-            await sync_logins(control, target.folder)
-
-    return sync
-
-
 def _from_environment() -> Target:
     names = ("PULSE_DATABASE_URL", "PULSE_NATS_URL", "PULSE_NATS_USER", "PULSE_NATS_PASSWORD", "PULSE_SECRET_KEYS")
     if missing := [name for name in names if not os.environ.get(name)]:
@@ -117,5 +75,5 @@ def _from_folder(path: Path) -> Target:
         owner_url=database_url(port, SUPERUSER, secrets.postgres[SUPERUSER]),
         bus=BusAddress(url=str(announced["nats"]), user="control", password=secrets.nats["control"], service="control"),
         keys=f"{secrets.encryption_key_id}:{secrets.encryption_key}",
-        egress_allow=(LOOPBACK,),
+        egress_allow=(LOOPBACK_RANGE,),
     )

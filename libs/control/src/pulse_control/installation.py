@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from pulse_bus.connection import BusAddress, connect
+from pulse_bus.address import BusAddress
+from pulse_bus.connection import connect
 from pulse_bus.provision import provision
 from pulse_contracts.kinds import installed_kinds
 from pulse_storage.migrate import migrate, set_passwords

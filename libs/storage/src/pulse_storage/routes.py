@@ -9,14 +9,11 @@ import asyncpg
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import InvalidPolicy, Route, parse_policy
 from pulse_runtime.events import ROUTE_SKIPPED
-from pulse_runtime.logging import get_logger
 from pulse_storage.pool import Connection, Pool, tenant_transaction
 from pulse_storage.queries import sql
 
 CHANNEL = "pulse_routes"
 R = TypeVar("R")
-
-_log = get_logger(__name__)
 
 
 class RouteNameTaken(Exception):
@@ -139,7 +136,11 @@ def _readable(rows: Sequence[asyncpg.Record], read: Callable[[asyncpg.Record], R
         try:
             found.append(read(row))
         except InvalidPolicy as exc:
-            _log.warning(ROUTE_SKIPPED, tenant_id=row["tenant_id"], route_id=row["route_id"], error=str(exc))
+            from pulse_runtime.logging import get_logger  # noqa: PLC0415 - rare, and commands that never log load it for long
+
+            get_logger(__name__).warning(
+                ROUTE_SKIPPED, tenant_id=row["tenant_id"], route_id=row["route_id"], error=str(exc)
+            )
     return found
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pulse_bus.address import BusAddress
 from pulse_bus.api import api_request
-from pulse_bus.connection import BusAddress, Connection, connect
+from pulse_bus.connection import Connection, connect
 from pulse_bus.permissions import MQTT_CLIENT, SERVICES, Permissions
 from pulse_bus.provision import provision
 from pulse_cli.embedded.nats import PID_FILE, NatsServer

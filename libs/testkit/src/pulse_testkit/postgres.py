@@ -8,8 +8,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from pulse_cli.embedded.database import SUPERUSER
 from pulse_cli.embedded.ports import Ports
-from pulse_cli.embedded.postgres import SUPERUSER, PostgresServer
+from pulse_cli.embedded.postgres import PostgresServer
 from pulse_cli.embedded.supervisor import Supervisor
 from pulse_storage.migrate import SERVICE_ROLES, migrate, set_passwords
 from pulse_storage.pool import Connection, Pool, connect, open_pool

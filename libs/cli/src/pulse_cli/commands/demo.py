@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pulse_cli.embedded.signals import cancelled_by_signals
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Json
 from pulse_cli.output import emit, to_plain
 from pulse_cli.running import FAILED, REFUSED, fail, run
@@ -17,7 +18,10 @@ from pulse_cli.target import DEFAULT_DATA
 if TYPE_CHECKING:
     from pulse_cli.demo.ledger import Ledger
 
+app = command_app()
 
+
+@app.command("demo")
 def demo(
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the devices send.")] = 20.0,
     data: Annotated[

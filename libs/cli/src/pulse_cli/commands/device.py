@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
+from pulse_cli.control import actor, after_login_change, open_control
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Data, Json, Tenant
 from pulse_cli.output import emit
 from pulse_cli.running import run
-from pulse_cli.target import actor, after_login_change, find_target, open_control
+from pulse_cli.target import find_target
 from pulse_control import devices
 from pulse_control.context import Control
 
-app = typer.Typer(help="Devices: who may send.", no_args_is_help=True)
+app = command_app("Devices: who may send.")
 
 DeviceIds = Annotated[list[str], typer.Argument(help="Device ids: letters, digits and . _ : @ ~ = -")]
 Device = Annotated[str, typer.Argument(metavar="DEVICE_ID", help="Device id.")]

@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
+from pulse_cli.control import open_control
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Data, Json, Tenant
 from pulse_cli.output import emit
 from pulse_cli.running import run
-from pulse_cli.target import find_target, open_control
+from pulse_cli.target import find_target
 from pulse_control import dead_letters
 
-app = typer.Typer(help="Dead letters: what was not delivered, and why.", no_args_is_help=True)
+app = command_app("Dead letters: what was not delivered, and why.")
 
 
 @app.command("list")

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Data
 from pulse_cli.running import REFUSED, UNREACHABLE, fail
 from pulse_cli.target import NoTarget, find_target
 
-PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Everything after the command is the nats CLI's."""
+app = command_app()
 
 
+# Everything after the command is the nats CLI's.
+@app.command("nats", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def nats(
     arguments: Annotated[list[str] | None, typer.Argument(help="What to ask, as in `stream report`.")] = None,
     data: Data = None,

@@ -6,18 +6,20 @@ from typing import Annotated, Any
 import typer
 
 from pulse_bus.connection import connect
+from pulse_cli.control import actor, open_control
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Data, Json, Tenant
 from pulse_cli.output import emit
 from pulse_cli.running import read_json_option, run
-from pulse_cli.target import actor, find_target, open_control
+from pulse_cli.target import find_target
 from pulse_contracts.routes import Route
 from pulse_control import route_state, routes
 from pulse_control.context import Control
 from pulse_control.errors import ControlRefused
 from pulse_control.route_input import RouteInput
 
-app = typer.Typer(help="Routes: which messages go where.", no_args_is_help=True)
-secret_app = typer.Typer(help="Signing secrets of webhooks.", no_args_is_help=True)
+app = command_app("Routes: which messages go where.")
+secret_app = command_app("Signing secrets of webhooks.")
 app.add_typer(secret_app, name="secret")
 
 RouteKey = Annotated[str, typer.Argument(metavar="ROUTE", help="Route id or name.")]

@@ -4,13 +4,15 @@ from typing import Annotated
 
 import typer
 
+from pulse_cli.control import actor, after_login_change, open_control
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Data, Json
 from pulse_cli.output import emit
 from pulse_cli.running import run
-from pulse_cli.target import actor, after_login_change, find_target, open_control
+from pulse_cli.target import find_target
 from pulse_control import tenants
 
-app = typer.Typer(help="Tenants: who sends and who receives.", no_args_is_help=True)
+app = command_app("Tenants: who sends and who receives.")
 
 
 @app.command("create")

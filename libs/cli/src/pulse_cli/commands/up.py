@@ -9,12 +9,16 @@ import typer
 from pulse_cli.embedded.folder import DataFolder
 from pulse_cli.embedded.plan import embedded_stack
 from pulse_cli.embedded.signals import cancelled_by_signals
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Json
 from pulse_cli.output import emit
 from pulse_cli.running import run
 from pulse_cli.target import DEFAULT_DATA
 
+app = command_app()
 
+
+@app.command("up")
 def up(
     data: Annotated[Path, typer.Option("--data", help="Data folder.")] = DEFAULT_DATA, *, as_json: Json = False
 ) -> None:

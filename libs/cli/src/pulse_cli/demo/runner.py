@@ -8,6 +8,7 @@ from typing import Final
 
 from pulse_bus.connection import Connection, connect
 from pulse_bus.errors import BusError
+from pulse_cli.control import open_control
 from pulse_cli.demo.fleet import Fleet
 from pulse_cli.demo.holdings import read_holdings
 from pulse_cli.demo.ledger import Holdings, Ledger, balance
@@ -18,7 +19,7 @@ from pulse_cli.demo.view import Glance, View, open_view
 from pulse_cli.embedded.folder import DataFolder
 from pulse_cli.embedded.logins import sync_logins
 from pulse_cli.embedded.plan import embedded_stack
-from pulse_cli.target import find_target, open_control
+from pulse_cli.target import find_target
 from pulse_control.context import Control
 from pulse_control.route_state import RouteState, route_state
 

@@ -4,17 +4,16 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from pulse_bus.connection import BusAddress
+from pulse_bus.address import BusAddress
 from pulse_bus.permissions import MQTT_CLIENT, SERVICES
+from pulse_cli.embedded.database import SUPERUSER, database_url
 from pulse_cli.embedded.folder import DataFolder, Secrets
 from pulse_cli.embedded.nats_config import NatsUser
-from pulse_cli.embedded.postgres import SUPERUSER
+from pulse_cli.embedded.ports import LOOPBACK_RANGE
 from pulse_cli.embedded.stack import Addresses, EmbeddedStack, ServiceSpec
 from pulse_control.installation import let_roles_log_in, migrate_database, provision_bus
 from pulse_storage.migrate import SERVICE_ROLES
 
-DATABASE: Final = "postgres"
-LOOPBACK: Final = "127.0.0.0/8"
 _PASSED_ON: Final = (
     "PULSE_FAILPOINTS",
     "PULSE_LOG_LEVEL",
@@ -73,7 +72,7 @@ def services(passed_on: Mapping[str, str]) -> list[ServiceSpec]:
             **_common("delivery", addresses, secrets),
             **_mqtt("delivery-mqtt", addresses, secrets),
             "PULSE_SECRET_KEYS": f"{secrets.encryption_key_id}:{secrets.encryption_key}",
-            "PULSE_EGRESS_ALLOW": LOOPBACK,
+            "PULSE_EGRESS_ALLOW": LOOPBACK_RANGE,
             **_known("delivery", passed_on),
         }
 
@@ -92,11 +91,6 @@ async def prepare(addresses: Addresses, secrets: Secrets) -> None:
     await provision_bus(
         BusAddress(url=addresses.nats.url("nats"), user="control", password=secrets.nats["control"], service="control")
     )
-
-
-def database_url(port: int, role: str, password: str) -> str:
-    """Return the address of the embedded database for one role."""
-    return f"postgresql://{role}:{password}@127.0.0.1:{port}/{DATABASE}"
 
 
 def _common(service: str, addresses: Addresses, secrets: Secrets) -> dict[str, str]:

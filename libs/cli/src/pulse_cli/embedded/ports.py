@@ -11,6 +11,7 @@ from typing import Self
 from pulse_cli.embedded.files import write_json
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_RANGE = "127.0.0.0/8"
 
 # Below Linux's default ephemeral range (32768-60999): while the stack is down no outgoing connection takes a port it
 # will want back, and a client that keeps dialling a dead port cannot connect to itself.

@@ -9,14 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pulse_cli.embedded import probe
+from pulse_cli.embedded.database import SUPERUSER
 from pulse_cli.embedded.errors import EmbeddedError
 from pulse_cli.embedded.files import write_atomically
 from pulse_cli.embedded.ports import Endpoint
 from pulse_cli.embedded.privileges import Disguise, disguise_for_root
 from pulse_cli.embedded.process import Child, Command, run
 from pulse_cli.embedded.supervisor import ChildSpec
-
-SUPERUSER = "postgres"
 
 _FAST_SHUTDOWN, _IMMEDIATE_SHUTDOWN = signal.SIGINT, signal.SIGQUIT
 _STATUS_LINE = 7

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pulse_cli.embedded import probe
+from pulse_cli.embedded.database import SUPERUSER
 from pulse_cli.embedded.errors import ChildFailed
 from pulse_cli.embedded.folder import DataFolder, Secrets
 from pulse_cli.embedded.nats import PID_FILE, NatsServer
 from pulse_cli.embedded.nats_config import SYSTEM_USER as NATS_SYSTEM_USER
 from pulse_cli.embedded.nats_config import NatsConfig, NatsUser
 from pulse_cli.embedded.ports import Endpoint, Ports
-from pulse_cli.embedded.postgres import SUPERUSER, PostgresServer
+from pulse_cli.embedded.postgres import PostgresServer
 from pulse_cli.embedded.process import Child, Command
 from pulse_cli.embedded.supervisor import ChildSpec, Supervisor
 

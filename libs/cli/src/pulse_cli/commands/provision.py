@@ -1,25 +1,20 @@
-"""``pulse migrate`` and ``pulse provision``."""
+"""``pulse provision``."""
 
 from typing import Annotated
 
 import typer
 
+from pulse_cli.lazy import command_app
 from pulse_cli.options import Data, Json
 from pulse_cli.output import emit
 from pulse_cli.running import run
 from pulse_cli.target import find_target
-from pulse_control.installation import migrate_database, provision_bus
+from pulse_control.installation import provision_bus
+
+app = command_app()
 
 
-def migrate(data: Data = None, *, as_json: Json = False) -> None:
-    """Apply the missing migrations; PULSE_OWNER_DATABASE_URL names a role that may create roles."""
-
-    async def work() -> None:
-        emit({"applied": await migrate_database(find_target(data).owner_url)}, as_json=as_json)
-
-    run(work())
-
-
+@app.command("provision")
 def provision(
     replicas: Annotated[
         int | None,
