@@ -11,6 +11,7 @@ from pulse_bus.connection import Connection
 from pulse_bus.errors import ApiError
 from pulse_bus.inspection import Standing, next_message
 from pulse_contracts.ids import RouteId, TenantId
+from pulse_contracts.routes import LONGEST_PAUSE_S
 from pulse_contracts.subjects import RouteAddress, siding
 from pulse_contracts.tokens import encode_token
 from pulse_contracts.topology import SIDING
@@ -19,7 +20,6 @@ from pulse_contracts.turns import TurnListing, TurnState
 ACK_WAIT_S: Final = 12.0
 PULL_EXPIRES_S: Final = 2.0
 """A turn without a pull request is adopted; those of a process that is frozen must therefore expire soon."""
-LONGEST_PAUSE_S: Final = 3600.0
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 """Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""
 _MESSAGE_GONE: Final = frozenset({10037, 10043})

@@ -12,6 +12,8 @@ from pulse_contracts.subjects import RouteAddress
 FINAL_STATUSES: Final = frozenset(range(400, 500)) - {408, 421, 423, 425, 429}
 """Answers that a later attempt cannot change (RFC 9110 §15.5), less those that speak of now."""
 _MOST_PER_S: Final = 10_000
+LONGEST_PAUSE_S: Final = 3600.0
+"""No route is left alone longer, whatever its policy or its destination asks for."""
 
 
 class InvalidPolicy(ValueError):
@@ -89,9 +91,9 @@ def parse_policy(spec: Mapping[str, object]) -> RoutePolicy:
     default = RoutePolicy()
     return RoutePolicy(
         deadline_s=_number(spec, "deadline_s", default.deadline_s, (0.1, 60)),
-        backoff_first_s=_number(backoff, "backoff.first_s", default.backoff_first_s, (0.05, 3600)),
+        backoff_first_s=_number(backoff, "backoff.first_s", default.backoff_first_s, (0.05, LONGEST_PAUSE_S)),
         backoff_factor=_number(backoff, "backoff.factor", default.backoff_factor, (1, 10)),
-        backoff_cap_s=_number(backoff, "backoff.cap_s", default.backoff_cap_s, (0.05, 86_400)),
+        backoff_cap_s=_number(backoff, "backoff.cap_s", default.backoff_cap_s, (0.05, LONGEST_PAUSE_S)),
         max_age_s=_number(spec, "max_age_s", default.max_age_s, (1, 30 * 86_400)),
         max_attempts=_whole(spec, "max_attempts", default.max_attempts, (1, 1000)),
         in_flight=_whole(spec, "in_flight", default.in_flight, (1, 16)),

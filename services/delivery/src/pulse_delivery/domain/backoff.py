@@ -11,9 +11,8 @@ keeps one route from probing twice in a row.
 
 from collections.abc import Callable
 
-from pulse_contracts.routes import RoutePolicy
+from pulse_contracts.routes import LONGEST_PAUSE_S, RoutePolicy
 
-_LONGEST_RETRY_AFTER_S = 3600.0
 _FLOOR = 0.1
 
 
@@ -27,4 +26,4 @@ def pause_s(failures: int, policy: RoutePolicy, retry_after_s: float | None, ran
 
 def asked_s(retry_after_s: float | None) -> float:
     """Return how long the destination asked to be left alone, clamped."""
-    return min(retry_after_s or 0.0, _LONGEST_RETRY_AFTER_S)
+    return min(retry_after_s or 0.0, LONGEST_PAUSE_S)
