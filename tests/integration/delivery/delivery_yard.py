@@ -134,6 +134,7 @@ async def open_yard(bus: Bus) -> AsyncGenerator[Yard]:
             dead_letters=await publisher("DEADLETTER"),
             attempts=await publisher("ATTEMPT"),
             descriptors={},
+            secret_fields=lambda _route: (),
             metrics=metrics,
             clock=clock,
         )

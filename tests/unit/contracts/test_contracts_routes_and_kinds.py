@@ -127,6 +127,7 @@ def test_a_configuration_with_a_fault_names_the_field(config: dict[str, object],
 
 def test_secrets_of_a_configuration_are_masked() -> None:
     assert KIND.masked({"url": "x", "token": "s3cret"}) == {"url": "x", "token": MASK}
+    assert KIND.masked({"url": "x"}, {"token": "s3cret", "signing": ["whsec_x"]}) == {"url": "x", "token": MASK}
 
 
 def test_the_kinds_of_the_predecessor_are_installed() -> None:

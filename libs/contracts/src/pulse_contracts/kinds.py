@@ -3,7 +3,7 @@
 A kind is a leaf package found by the entry point group ``pulse.kinds``; its descriptor imports nothing but this.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Final
@@ -59,10 +59,11 @@ class KindDescriptor:
                 raise InvalidConfig(field.name, "is required")
         self.check(tenant, config)
 
-    def masked(self, config: Mapping[str, object]) -> dict[str, object]:
-        """Return *config* with every secret replaced by a mask."""
+    def masked(self, config: Mapping[str, object], kept_apart: Iterable[str] = ()) -> dict[str, object]:
+        """Return *config* with a mask for every secret, also for those of the fields whose values are kept apart."""
         secret = {field.name for field in self.fields if field.secret}
-        return {name: MASK if name in secret else value for name, value in config.items()}
+        shown = {name: MASK if name in secret else value for name, value in config.items()}
+        return {**shown, **{name: MASK for name in kept_apart if name in secret}}
 
 
 def installed_kinds() -> dict[str, KindDescriptor]:

@@ -126,6 +126,7 @@ async def start(lifecycle: Lifecycle) -> None:
         dead_letters=dead_letters,
         attempts=records,
         descriptors=kinds,
+        secret_fields=book.secret_fields,
         metrics=metrics,
         clock=clock,
     )

@@ -1,7 +1,7 @@
 """The routes as delivery knows them, with their secrets, kept in step with PostgreSQL."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +46,11 @@ class RouteBook:
         """Return the rate in a route's policy as it is now."""
         found = self._destinations.get(route)
         return found.route.policy.rate if found else None
+
+    def secret_fields(self, route: RouteId) -> Iterable[str]:
+        """Return the names of what a route keeps secret; none of a route that the book does not know."""
+        found = self._destinations.get(route)
+        return found.secrets if found else ()
 
     async def wait_for(self, route: RouteId, revision: int) -> Destination | None:
         """Wait a moment for a revision that the router saw before we did; None if it does not come."""

@@ -1,5 +1,6 @@
 """Carries out dispositions. Effects always come before acks; an effect that cannot be had now is tried again."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,6 +11,7 @@ from pulse_bus.outgoing import Outgoing
 from pulse_bus.publisher import Publisher
 from pulse_contracts import headers, subjects
 from pulse_contracts.envelope import format_time
+from pulse_contracts.ids import RouteId
 from pulse_contracts.kinds import KindDescriptor
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.records import AttemptRecord, DeadLetterRecord
@@ -53,6 +55,7 @@ class Settler:
         dead_letters: Publisher,
         attempts: Publisher,
         descriptors: dict[str, KindDescriptor],
+        secret_fields: Callable[[RouteId], Iterable[str]],
         metrics: DeliveryMetrics,
         clock: Clock,
     ) -> None:
@@ -60,6 +63,7 @@ class Settler:
         self._dead_letters = dead_letters
         self._attempts = attempts
         self._descriptors = descriptors
+        self._secret_fields = secret_fields
         self._metrics = metrics
         self._clock = clock
 
@@ -141,7 +145,8 @@ class Settler:
         """Return True when the dead letter is durable in its stream, False when there is no room for it there."""
         address = parcel.address
         descriptor = self._descriptors.get(address.kind)
-        config = descriptor.masked(route.config) if descriptor and route else {}
+        secret = self._secret_fields(address.route)
+        config = descriptor.masked(route.config, secret) if descriptor and route else {}
         record = DeadLetterRecord(
             route_id=address.route,
             kind=address.kind,
