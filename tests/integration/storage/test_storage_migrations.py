@@ -1,8 +1,8 @@
 import asyncio
 
-import asyncpg
 import pytest
 
+from pulse_contracts.storing import DataRefused
 from pulse_storage import migrate as migrate_module
 from pulse_storage.migrate import Migration, MigrationChanged, migrate, migrations
 from pulse_testkit.postgres import Database
@@ -42,7 +42,7 @@ async def test_a_failing_migration_leaves_nothing_of_itself_and_releases_the_loc
     bad = Migration(name="9999_bad", statements="CREATE TABLE half (id int); SELECT 1 / 0;")
     with monkeypatch.context() as patched:
         patched.setattr(migrate_module, "migrations", lambda: [bad])
-        with pytest.raises(asyncpg.DivisionByZeroError):
+        with pytest.raises(DataRefused, match="division by zero"):
             await migrate(unmigrated_database.owner_dsn)
 
     assert await migrate(unmigrated_database.owner_dsn) == ALL

@@ -9,7 +9,7 @@ from pulse_runtime.clock import SystemClock
 from pulse_storage import routes
 from pulse_storage.feed import Feed
 from pulse_storage.pool import Connection, Pool
-from pulse_storage.routes import RouteNameTaken, SealedSecrets, StoredRoute
+from pulse_storage.routes import RouteNameTaken, SealedSecrets, StoredRoute, TooManyRoutes
 from pulse_testkit.postgres import Database
 
 SEALED = SealedSecrets(key_id="k1", ciphertext=b"\x00sealed")
@@ -180,21 +180,54 @@ async def test_each_change_of_any_route_of_a_tenant_is_its_next_generation(datab
     ]
 
 
+async def blocked(watcher: Connection) -> int:
+    """Count who waits for a lock. A connection within a transaction would see the same count for ever."""
+    return await watcher.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+
 async def test_a_change_waits_for_the_one_before_it(database: Database, control: Pool) -> None:
     """Who reads the routes must never see a generation and miss an earlier one that commits later."""
     await routes.create(control, stored_route(), {}, "op")
-    owner = await database.owner()
+    owner, watcher = await database.owner(), await database.owner()
     async with owner.transaction():
         await owner.execute("UPDATE route_generations SET generation = generation + 1 WHERE tenant_id = $1", ACME)
         waiting = asyncio.create_task(routes.create(control, another_route("later"), {}, "op"))
-        blocked = (
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
         async with asyncio.timeout(10):
-            while not await owner.fetchval(blocked):
+            while not await blocked(watcher):
                 assert not waiting.done()
     await waiting
     assert await owner.fetchval("SELECT generation FROM message_routes WHERE name = 'later'") == 3
+
+
+async def test_a_tenant_gets_no_more_routes_than_it_may_have_however_many_ask_at_once(
+    database: Database, control: Pool
+) -> None:
+    await routes.create(control, stored_route(), {}, "op", most=2)
+    owner, watcher = await database.owner(), await database.owner()
+    async with owner.transaction():
+        await owner.execute("UPDATE route_generations SET generation = generation WHERE tenant_id = $1", ACME)
+        asked = [
+            asyncio.create_task(routes.create(control, another_route(name), {}, "op", most=2))
+            for name in ("b", "c", "d")
+        ]
+        async with asyncio.timeout(10):
+            while await blocked(watcher) < len(asked):
+                assert not any(task.done() for task in asked)
+    came_to = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(result) for result in came_to if result is not None] == [TooManyRoutes, TooManyRoutes]
+    assert len(await routes.list_of_tenant(control, ACME)) == 2
+
+
+async def test_a_deleted_route_makes_room_for_another(control: Pool) -> None:
+    created = stored_route()
+    await routes.create(control, created, {}, "op", most=1)
+    gone = replace(created, route=replace(created.route, deleted=True))
+    await routes.update(control, gone, {}, actor="op", action="route.delete")
+
+    await routes.create(control, another_route("successor"), {}, "op", most=1)
 
 
 async def test_a_change_of_a_route_that_another_changed_meanwhile_is_refused(control: Pool) -> None:

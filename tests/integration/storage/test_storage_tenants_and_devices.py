@@ -3,7 +3,7 @@ from storage_rows import ACME, GLOBEX
 
 from pulse_contracts.ids import DeviceId
 from pulse_storage import devices, tenants
-from pulse_storage.devices import Credential, DeviceExists, TokenHashes, UnknownTenant
+from pulse_storage.devices import Credential, DeviceExists, DeviceRevoked, TokenHashes, UnknownTenant
 from pulse_storage.pool import Pool
 from pulse_storage.tenants import TenantExists
 from pulse_testkit.postgres import Database
@@ -51,13 +51,17 @@ async def test_an_ingest_key_is_a_credential_without_a_device(control: Pool, ing
     )
 
 
-async def test_a_revoked_device_is_unknown_until_its_token_is_rotated(control: Pool, ingest: Pool) -> None:
+async def test_a_revoked_device_is_unknown_until_it_is_reinstated(control: Pool, ingest: Pool) -> None:
     await devices.create(control, ACME, [hashes(b"one")], "op")
 
     assert await devices.revoke(control, ACME, D1, "op")
     revoked = (await devices.find_credential(ingest, b"one"), await devices.is_active(ingest, ACME, D1))
-    assert await devices.rotate(control, ACME, hashes(b"two"), "op")
+    with pytest.raises(DeviceRevoked, match="d1"):
+        await devices.rotate(control, ACME, hashes(b"two"), "op")
+    unchanged = await devices.find_credential(ingest, b"two")
+    assert await devices.rotate(control, ACME, hashes(b"two"), "op", reinstate=True)
 
+    assert unchanged is None
     assert revoked == (None, False)
     assert await devices.is_active(ingest, ACME, D1)
     assert await devices.find_credential(ingest, b"one") is None
@@ -76,6 +80,23 @@ async def test_devices_are_created_all_or_none(control: Pool) -> None:
 async def test_a_device_of_an_unknown_tenant_is_refused(database: Database) -> None:
     with pytest.raises(UnknownTenant, match="acme"):
         await devices.create(await database.pool("pulse_control"), ACME, [hashes(b"one")], "op")
+
+
+async def test_what_was_done_to_a_device_is_on_record_and_what_was_not_done_is_not(
+    database: Database, control: Pool
+) -> None:
+    await devices.create(control, ACME, [hashes(b"one")], "op")
+    await devices.rotate(control, ACME, hashes(b"two"), "op")
+    await devices.revoke(control, ACME, D1, "op")
+    with pytest.raises(DeviceRevoked):
+        await devices.rotate(control, ACME, hashes(b"three"), "op")
+    await devices.rotate(control, ACME, hashes(b"three"), "op", reinstate=True)
+    await devices.rotate(control, ACME, hashes(b"x", DeviceId("nobody")), "op")
+    await devices.revoke(control, ACME, DeviceId("nobody"), "op")
+
+    log = await (await database.owner()).fetch("SELECT action FROM admin_log WHERE action LIKE 'device.%' ORDER BY at")
+    done = ["create", "rotate", "revoke", "reinstate"]
+    assert [row["action"].removeprefix("device.") for row in log] == done
 
 
 async def test_a_tenant_changes_its_own_devices_only(control: Pool) -> None:

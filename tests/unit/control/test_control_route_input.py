@@ -62,6 +62,9 @@ def test_a_route_that_can_work_is_taken(given: RouteInput) -> None:
         ({"name": "n" * 129}, "name"),
         ({"name": "a\nb"}, "name"),
         ({"name": "a\x1b[31m"}, "name"),
+        ({"name": "01900000-0000-7000-8000-000000000000"}, "name"),
+        ({"name": "019000000000700080000000000000AA"}, "name"),
+        ({"name": "\udcff"}, "name"),
         ({"kind": "carrier-pigeon"}, "kind"),
         ({"kind": ""}, "kind"),
         ({"topic_filter": ""}, "topic_filter"),
@@ -73,6 +76,20 @@ def test_a_route_that_can_work_is_taken(given: RouteInput) -> None:
         ({"expression": "payload.t >"}, "expression"),
         ({"expression": "'text'"}, "expression"),
         ({"expression": ""}, "expression"),
+        ({"topic_filter": "a\0"}, "topic_filter"),
+        ({"topic_filter": "\ud800"}, "topic_filter"),
+        ({"payload_filter": {"a": "\ud800"}}, "payload_filter.a"),
+        ({"payload_filter": {"a": {"$in": ["b", "\0"]}}}, "payload_filter.a.$in[1]"),
+        ({"payload_filter": {"\0": 1}}, "payload_filter"),
+        ({"payload_filter": {"a": float("nan")}}, "payload_filter.a"),
+        ({"payload_filter": {"a": {"$gt": float("inf")}}}, "payload_filter.a.$gt"),
+        ({"expression": "payload.a == '\ud800'"}, "expression"),
+        ({"expression": "payload.a == '\0'"}, "expression"),
+        ({"config": {**WEBHOOK, "headers": {"a": "\udcff"}}}, "config.headers.a"),
+        ({"config": {**WEBHOOK, "secret_headers": {"a": "\0"}}}, "config.secret_headers.a"),
+        ({"policy": {"\ud800": 5}}, "policy"),
+        ({"policy": {"backoff": {"first_s": 3601}}}, "policy.backoff.first_s"),
+        ({"policy": {"backoff": {"cap_s": 3601}}}, "policy.backoff.cap_s"),
         ({"policy": {"max_ages_s": 5}}, "policy.max_ages_s"),
         ({"policy": {"max_age_s": "5"}}, "policy.max_age_s"),
         ({"policy": {"backoff": {"first": 1}}}, "policy.backoff.first"),
@@ -165,6 +182,32 @@ def test_what_is_not_changed_stays() -> None:
     )
 
 
-def test_everything_but_the_configuration_is_replaced_whole() -> None:
-    after = apply_changes(PRESENT, {"payload_filter": {"u": 2}, "policy": {"max_attempts": 3}})
-    assert (after.payload_filter, after.policy) == ({"u": 2}, {"max_attempts": 3})
+def test_filters_are_replaced_whole_or_removed() -> None:
+    assert apply_changes(PRESENT, {"payload_filter": {"u": 2}}).payload_filter == {"u": 2}
+    assert apply_changes(PRESENT, {"payload_filter": None}).payload_filter is None
+
+
+@pytest.mark.parametrize(
+    ("before", "patch", "after"),
+    [
+        ({"in_flight": 2}, {"max_attempts": 3}, {"in_flight": 2, "max_attempts": 3}),
+        ({"in_flight": 2}, {"in_flight": None}, {}),
+        ({"backoff": {"first_s": 5}}, {"backoff": {"cap_s": 60}}, {"backoff": {"first_s": 5, "cap_s": 60}}),
+        ({"backoff": {"first_s": 5, "cap_s": 60}}, {"backoff": {"cap_s": None}}, {"backoff": {"first_s": 5}}),
+        ({"final_statuses": [404, 410]}, {"final_statuses": [404]}, {"final_statuses": [404]}),
+        (None, {"backoff": {"cap_s": 60}, "rate": None}, {"backoff": {"cap_s": 60}}),
+    ],
+)
+def test_of_a_policy_what_is_not_named_stays_and_null_removes(before: Any, patch: Any, after: Any) -> None:
+    assert apply_changes(wanted(policy=before), {"policy": patch}).policy == after
+
+
+def test_of_a_configuration_null_removes_a_field() -> None:
+    assert apply_changes(PRESENT, {"config": {"secret_headers": None}}).config == WEBHOOK
+    changed = apply_changes(PRESENT, {"config": {"secret_headers": {"Authorization": None, "X-Key": "k"}}})
+    assert changed.config == {**WEBHOOK, "secret_headers": {"X-Key": "k"}}
+
+
+def test_the_longest_pause_of_a_policy_is_one_hour() -> None:
+    policy = check_policy({"backoff": {"first_s": 3600, "cap_s": 3600}})
+    assert (policy.backoff_first_s, policy.backoff_cap_s) == (3600, 3600)

@@ -9,7 +9,7 @@ from pulse_control.errors import ControlRefused, NotFound
 from pulse_control.tenants import known_tenant
 from pulse_control.tokens import bcrypt_of, new_token, sha256_of
 from pulse_storage import devices
-from pulse_storage.devices import DeviceExists, DeviceRow, TokenHashes, UnknownTenant
+from pulse_storage.devices import DeviceExists, DeviceRevoked, DeviceRow, TokenHashes, UnknownTenant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +33,23 @@ async def create_devices(control: Control, tenant: str, names: Sequence[str], ac
     return made
 
 
-async def rotate_device(control: Control, tenant: str, name: str, actor: Actor) -> DeviceToken:
-    """Replace a device's token, which also lifts a revocation; raises `NotFound`."""
+async def rotate_device(
+    control: Control, tenant: str, name: str, actor: Actor, *, reinstate: bool = False
+) -> DeviceToken:
+    """Replace a device's token; raises `NotFound`, and `ControlRefused` for a revoked device not to be reinstated."""
     made = _new_token(tenant, name)
-    if not await devices.rotate(control.pool, made.tenant_id, _hashes(made), actor):
+    try:
+        found = await devices.rotate(control.pool, made.tenant_id, _hashes(made), actor, reinstate=reinstate)
+    except DeviceRevoked as exc:
+        raise ControlRefused("device_id", f"{exc}: a new token would let it in again, which takes --reinstate") from exc
+    if not found:
         raise NotFound("device_id", f"there is no device {name!r}")
     return made
 
 
 async def revoke_device(control: Control, tenant: str, name: str, actor: Actor) -> None:
-    """Refuse a device from now on; raises `NotFound`."""
-    if not await devices.revoke(control.pool, _tenant(tenant), DeviceId(name), actor):
+    """Refuse a device from now on; raises `ControlRefused`, and `NotFound` if there is none."""
+    if not await devices.revoke(control.pool, _tenant(tenant), _device(name), actor):
         raise NotFound("device_id", f"there is no device {name!r}")
 
 
@@ -59,11 +65,15 @@ def _tenant(text: str) -> TenantId:
         raise ControlRefused(exc.field, exc.reason) from exc
 
 
-def _new_token(tenant: str, name: str) -> DeviceToken:
+def _device(text: str) -> DeviceId:
     try:
-        return DeviceToken(tenant_id=tenant_id(tenant), device_id=device_id(name), token=new_token("dev"))
+        return device_id(text)
     except InvalidIdentity as exc:
         raise ControlRefused(exc.field, exc.reason) from exc
+
+
+def _new_token(tenant: str, name: str) -> DeviceToken:
+    return DeviceToken(tenant_id=_tenant(tenant), device_id=_device(name), token=new_token("dev"))
 
 
 def _hashes(device: DeviceToken) -> TokenHashes:

@@ -6,12 +6,23 @@ from pulse_bus.address import BusAddress
 from pulse_bus.connection import connect
 from pulse_bus.provision import provision
 from pulse_contracts.kinds import installed_kinds
-from pulse_storage.migrate import migrate, set_passwords
+from pulse_control.errors import ControlRefused
+from pulse_storage.errors import AccessDenied
+from pulse_storage.migrate import MigrationChanged, migrate, set_passwords
 
 
 async def migrate_database(dsn: str) -> list[str]:
-    """Apply the missing migrations; returns their names."""
-    return await migrate(dsn)
+    """Apply the missing migrations; returns their names.
+
+    Raises `ControlRefused` if the role may not do it, or a migration was applied with another content.
+    """
+    try:
+        return await migrate(dsn)
+    except AccessDenied as exc:
+        reason = f"{exc}; migrations take a role that may create roles"
+        raise ControlRefused("PULSE_OWNER_DATABASE_URL", reason) from exc
+    except MigrationChanged as exc:
+        raise ControlRefused("migrate", str(exc)) from exc
 
 
 async def let_roles_log_in(dsn: str, passwords: Mapping[str, str]) -> None:

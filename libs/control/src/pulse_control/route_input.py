@@ -9,6 +9,7 @@ from pulse_contracts.kinds import InvalidConfig, KindDescriptor
 from pulse_contracts.routes import InvalidPolicy, RoutePolicy, parse_policy
 from pulse_control.context import Control
 from pulse_control.errors import ControlRefused
+from pulse_control.texts import check_name, check_values, is_uuid
 from pulse_egress.errors import AddressRefused, HeaderRefused
 from pulse_egress.guard import check_url
 from pulse_egress.headers import check_header
@@ -34,11 +35,14 @@ class RouteInput:
 
 def check_route(control: Control, tenant: TenantId, wanted: RouteInput) -> KindDescriptor:
     """Return the kind's descriptor; raises `ControlRefused` naming the field."""
-    if not wanted.name.strip() or len(wanted.name) > _MAX_NAME_CHARS or not wanted.name.isprintable():
-        raise ControlRefused("name", f"must be 1 to {_MAX_NAME_CHARS} printable characters")
+    check_name("name", wanted.name, _MAX_NAME_CHARS)
+    if is_uuid(wanted.name):
+        raise ControlRefused("name", "must not look like the id of a route: routes are found by either")
     descriptor = control.kinds.get(wanted.kind)
     if descriptor is None:
         raise ControlRefused("kind", f"{wanted.kind!r} is not installed; installed are {', '.join(control.kinds)}")
+    for field in ("topic_filter", "payload_filter", "expression", "config", "policy"):
+        check_values(field, getattr(wanted, field))
     _check_filters(wanted)
     check_policy(wanted.policy or {})
     try:

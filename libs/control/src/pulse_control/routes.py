@@ -14,11 +14,10 @@ from pulse_control.errors import ControlRefused, NotFound
 from pulse_control.route_input import RouteInput, check_route
 from pulse_control.tenants import known_tenant
 from pulse_storage import routes
-from pulse_storage.routes import RouteNameTaken, StoredRoute
+from pulse_storage.routes import RouteNameTaken, StoredRoute, TooManyRoutes
+from pulse_storage.sealing import SecretsUnreadable
 
 _SECRET_BYTES: Final = 32
-MAX_ROUTES: Final = 1000
-"""Of one tenant, so that the matches of one message fit one atomic batch."""
 _MOST_SECRETS: Final = 2
 """Signatures with the new and the old secret while one rotates."""
 
@@ -35,8 +34,6 @@ async def create_route(control: Control, tenant: str, wanted: RouteInput, actor:
     """Make a route; raises `ControlRefused`."""
     owner = await known_tenant(control, tenant)
     descriptor = check_route(control, owner, wanted)
-    if len(await routes.list_of_tenant(control.pool, owner)) >= MAX_ROUTES:
-        raise ControlRefused("tenant_id", f"has {MAX_ROUTES} routes, and one message must not match more")
     secret = new_signing_secret() if descriptor.signs else None
     public, hidden = _split(descriptor, wanted.config)
     route = Route(
@@ -57,14 +54,18 @@ async def create_route(control: Control, tenant: str, wanted: RouteInput, actor:
         await routes.create(control.pool, stored, dict(wanted.policy or {}), actor)
     except RouteNameTaken as exc:
         raise ControlRefused("name", str(exc)) from exc
+    except TooManyRoutes as exc:
+        raise ControlRefused("tenant_id", str(exc)) from exc
     return NewRoute(route=route, secret=secret)
 
 
 async def update_route(control: Control, tenant: str, key: str, changes: Mapping[str, object], actor: Actor) -> int:
     """Change members of a route (those of `RouteInput`); returns the new revision; raises `ControlRefused`.
 
-    Of its configuration, secrets included, only the fields that *changes* names are replaced.
+    Configuration (secrets included) and policy are patched, see `apply_changes`; everything else is replaced.
     """
+    if not changes:
+        raise ControlRefused("route", "nothing to change was given")
     stored = await find_route(control, tenant, key)
     route, hidden = stored.route, _open(control, stored)
     policy = await routes.policy_text(control.pool, route.tenant_id, route.route_id)
@@ -94,9 +95,31 @@ async def update_route(control: Control, tenant: str, key: str, changes: Mapping
 
 
 def apply_changes(present: RouteInput, changes: Mapping[str, object]) -> RouteInput:
-    """Return the route as wanted: a configuration is merged over the present one, everything else is replaced."""
-    config = cast("Mapping[str, object]", changes.get("config", {}))
-    return replace(present, **{**changes, "config": {**present.config, **config}})
+    """Return the route as wanted.
+
+    Configuration and policy are merged into the present ones as RFC 7396 says: what is not named stays, null removes.
+    """
+    patched = {
+        name: merged(getattr(present, name) or {}, cast("Mapping[str, object]", changes[name]))
+        for name in ("config", "policy")
+        if name in changes
+    }
+    return replace(present, **{**changes, **patched})
+
+
+def merged(present: Mapping[str, object], patch: Mapping[str, object]) -> dict[str, object]:
+    """Return *present* with a JSON merge patch (RFC 7396) applied to it."""
+    result = dict(present)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping):
+            before = result.get(name)
+            inner = cast("Mapping[str, object]", before if isinstance(before, Mapping) else {})
+            result[name] = merged(inner, cast("Mapping[str, object]", value))
+        else:
+            result[name] = value
+    return result
 
 
 async def set_route_enabled(control: Control, tenant: str, key: str, actor: Actor, *, enabled: bool) -> int:
@@ -112,19 +135,32 @@ async def delete_route(control: Control, tenant: str, key: str, actor: Actor) ->
     await _restore(control, replace(stored, route=replace(stored.route, deleted=True)), actor, "route.delete")
 
 
-async def list_routes(control: Control, tenant: str) -> list[Route]:
+async def list_routes(control: Control, tenant: str) -> list[StoredRoute]:
     """Return the tenant's routes by name."""
-    owner = await known_tenant(control, tenant)
-    return [stored.route for stored in await routes.list_of_tenant(control.pool, owner)]
+    return await routes.list_of_tenant(control.pool, await known_tenant(control, tenant))
 
 
 async def find_route(control: Control, tenant: str, key: str) -> StoredRoute:
-    """Return a tenant's route by id or by name; raises `NotFound`, whoever else may own it."""
-    owner = await known_tenant(control, tenant)
-    for stored in await routes.list_of_tenant(control.pool, owner):
-        if key in {stored.route.route_id, stored.route.name}:
-            return stored
-    raise NotFound("route", f"tenant {tenant} has no route {key!r}")
+    """Return a tenant's route by id or, if no id is like that, by name; raises `NotFound`, whoever else may own it."""
+    listed = await list_routes(control, tenant)
+    by_name = {stored.route.name: stored for stored in listed}
+    by_id: dict[str, StoredRoute] = {stored.route.route_id: stored for stored in listed}
+    found = by_id.get(key) or by_name.get(key)
+    if found is None:
+        raise NotFound("route", f"tenant {tenant} has no route {key!r}")
+    return found
+
+
+def shown_config(control: Control, stored: StoredRoute) -> dict[str, object]:
+    """Return a route's configuration with a mask for each secret that it has; secrets that no key opens say so."""
+    descriptor = control.kinds.get(stored.route.kind)
+    if descriptor is None:
+        return {}
+    try:
+        return descriptor.masked(stored.route.config, _open(control, stored))
+    except ControlRefused:
+        unreadable = {field.name: "unreadable" for field in descriptor.fields if field.secret}
+        return {**descriptor.masked(stored.route.config), **unreadable}
 
 
 async def route_policy(control: Control, route: Route) -> dict[str, object]:
@@ -186,4 +222,7 @@ def _seal(control: Control, route: Route, hidden: Mapping[str, object]) -> Store
 
 
 def _open(control: Control, stored: StoredRoute) -> dict[str, object]:
-    return control.keys.open(stored.route.tenant_id, stored.route.route_id, stored.secrets)
+    try:
+        return control.keys.open(stored.route.tenant_id, stored.route.route_id, stored.secrets)
+    except SecretsUnreadable as exc:
+        raise ControlRefused("PULSE_SECRET_KEYS", str(exc)) from exc

@@ -1,13 +1,17 @@
 """Tenants: making and listing them."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_control.context import Actor, Control
 from pulse_control.errors import ControlRefused, NotFound
+from pulse_control.texts import check_name
 from pulse_control.tokens import bcrypt_of, new_token, sha256_of
 from pulse_storage import tenants
 from pulse_storage.tenants import TenantExists, TenantRow
+
+_MAX_NAME_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ async def create_tenant(control: Control, text: str, name: str | None, actor: Ac
         tenant = tenant_id(text)
     except InvalidIdentity as exc:
         raise ControlRefused(exc.field, exc.reason) from exc
+    if name is not None:
+        check_name("name", name, _MAX_NAME_CHARS)
     key = new_token("key")
     try:
         await tenants.create(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pulse_contracts.ids import TenantId
 from pulse_contracts.records import DeadLetterRecord, clip_error
-from pulse_storage.errors import translated
+from pulse_storage.errors import translated, translated_transaction
 from pulse_storage.pool import Pool, tenant_transaction
 from pulse_storage.queries import sql
 
@@ -61,6 +61,6 @@ async def _store(pool: Pool, tenant: TenantId, rows: Sequence[tuple[object, ...]
 
 async def find(pool: Pool, tenant: TenantId, *, message_id: str | None = None, most: int = 100) -> list[DeadLetterRow]:
     """Return one tenant's dead letters, newest first."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         rows = await connection.fetch(sql("dead_letter_list"), message_id, most)
     return [DeadLetterRow(**dict(row)) for row in rows]

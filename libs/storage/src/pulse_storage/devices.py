@@ -7,8 +7,8 @@ from datetime import datetime
 import asyncpg
 
 from pulse_contracts.ids import DeviceId, TenantId
-from pulse_storage.errors import translated
-from pulse_storage.pool import Connection, Pool, tenant_transaction
+from pulse_storage.errors import translated, translated_transaction
+from pulse_storage.pool import Connection, Pool
 from pulse_storage.queries import sql
 
 CHANNEL = "pulse_devices"
@@ -20,6 +20,14 @@ class DeviceExists(Exception):
     def __init__(self, device: str) -> None:
         self.device = device
         super().__init__(f"device {device!r} exists already")
+
+
+class DeviceRevoked(Exception):
+    """The device was revoked, and a new token alone does not let it in again."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        super().__init__(f"device {device!r} was revoked")
 
 
 class UnknownTenant(Exception):
@@ -60,7 +68,7 @@ class DeviceRow:
 
 async def create(pool: Pool, tenant: TenantId, devices: Sequence[TokenHashes], actor: str) -> None:
     """Insert devices, all or none; raises `DeviceExists` or `UnknownTenant`."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         for device in devices:
             try:
                 await connection.execute(
@@ -77,34 +85,39 @@ async def create(pool: Pool, tenant: TenantId, devices: Sequence[TokenHashes], a
             await connection.execute(sql("admin_log_add"), tenant, actor, "device.create", device.device_id)
 
 
-async def rotate(pool: Pool, tenant: TenantId, device: TokenHashes, actor: str) -> bool:
-    """Replace a device's token, which also lifts a revocation; False if there is no such device."""
-    async with tenant_transaction(pool, tenant) as connection:
-        result = await connection.execute(
-            "UPDATE devices SET token_sha256 = $3, token_bcrypt = $4, revoked_at = NULL "
-            "WHERE tenant_id = $1 AND device_id = $2",
-            tenant,
-            device.device_id,
-            device.sha256,
-            device.bcrypt,
+async def rotate(pool: Pool, tenant: TenantId, device: TokenHashes, actor: str, *, reinstate: bool = False) -> bool:
+    """Replace a device's token; False if there is no such device.
+
+    Raises `DeviceRevoked`, unless a revoked one is to be reinstated.
+    """
+    async with translated_transaction(pool, tenant) as connection:
+        revoked: bool | None = await connection.fetchval(
+            sql("device_rotate"), tenant, device.device_id, device.sha256, device.bcrypt, reinstate
         )
-        await connection.execute(sql("admin_log_add"), tenant, actor, "device.rotate", device.device_id)
-    return result == "UPDATE 1"
+        if revoked is None:
+            return False
+        if revoked and not reinstate:
+            raise DeviceRevoked(device.device_id)
+        action = "device.reinstate" if revoked else "device.rotate"
+        await connection.execute(sql("admin_log_add"), tenant, actor, action, device.device_id)
+    return True
 
 
 async def revoke(pool: Pool, tenant: TenantId, device: DeviceId, actor: str) -> bool:
     """Refuse a device from now on; False if there is no such device."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         result = await connection.execute(
             "UPDATE devices SET revoked_at = now() WHERE tenant_id = $1 AND device_id = $2", tenant, device
         )
+        if result != "UPDATE 1":
+            return False
         await connection.execute(sql("admin_log_add"), tenant, actor, "device.revoke", device)
-    return result == "UPDATE 1"
+    return True
 
 
 async def list_of_tenant(pool: Pool, tenant: TenantId) -> list[DeviceRow]:
     """Return one tenant's devices by id."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         rows = await connection.fetch(
             "SELECT tenant_id, device_id, created_at, revoked_at FROM devices ORDER BY device_id"
         )
@@ -113,7 +126,7 @@ async def list_of_tenant(pool: Pool, tenant: TenantId) -> list[DeviceRow]:
 
 async def login_hashes(pool: Pool, tenant: TenantId) -> dict[DeviceId, str]:
     """Return the bcrypt hash of each device of the tenant that may log in."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         rows = await connection.fetch("SELECT device_id, token_bcrypt FROM devices WHERE revoked_at IS NULL")
     return {DeviceId(row["device_id"]): row["token_bcrypt"] for row in rows}
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import asyncpg
 
+from pulse_storage.errors import translated
 from pulse_storage.pool import connect
 
 _LOCK: Final = 0x50756C7365  # "Pulse"
@@ -46,8 +47,14 @@ def migrations() -> list[Migration]:
 async def migrate(dsn: str) -> list[str]:
     """Apply what is missing, each migration in its own transaction; returns the names applied.
 
-    The role of *dsn* must be able to create roles. Raises `MigrationChanged` before anything is applied.
+    The role of *dsn* must be able to create roles: raises `AccessDenied` or, for any other fault, as `translated` does.
+    Raises `MigrationChanged` before anything is applied.
     """
+    with translated():
+        return await _migrate(dsn)
+
+
+async def _migrate(dsn: str) -> list[str]:
     async with connect(dsn, service="migrate", command_timeout_s=None) as connection:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         try:
@@ -62,6 +69,11 @@ async def migrate(dsn: str) -> list[str]:
 
 async def set_passwords(dsn: str, passwords: dict[str, str]) -> None:
     """Let service roles log in with these passwords, by role name."""
+    with translated():
+        await _set_passwords(dsn, passwords)
+
+
+async def _set_passwords(dsn: str, passwords: dict[str, str]) -> None:
     async with connect(dsn, service="migrate") as connection:
         for role, password in passwords.items():
             # ALTER ROLE takes no parameters: the server quotes the literal for us.

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import InvalidPolicy, Route, parse_policy
 from pulse_runtime.events import ROUTE_SKIPPED
-from pulse_storage.pool import Connection, Pool, tenant_transaction
+from pulse_storage.errors import translated_transaction
+from pulse_storage.pool import Connection, Pool
 from pulse_storage.queries import sql
 
 CHANNEL = "pulse_routes"
+MAX_ROUTES: Final = 1000
+"""Of one tenant, so that the matches of one message fit one atomic batch."""
 R = TypeVar("R")
 
 
@@ -22,6 +25,14 @@ class RouteNameTaken(Exception):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"a route named {name!r} exists already")
+
+
+class TooManyRoutes(Exception):
+    """The tenant has as many routes as it may have."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"has {most} routes, and one message must not match more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +63,17 @@ async def list_for_delivery(connection: Connection) -> list[StoredRoute]:
 
 async def list_of_tenant(pool: Pool, tenant: TenantId) -> list[StoredRoute]:
     """Return one tenant's routes that are not deleted, by name."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         rows: Sequence[asyncpg.Record] = await connection.fetch(sql("routes_deliver"))
     return sorted((_stored(row) for row in rows if not row["deleted"]), key=lambda stored: stored.route.name)
 
 
-async def create(pool: Pool, stored: StoredRoute, policy: dict[str, object], actor: str) -> None:
-    """Insert a route and its first revision; raises `RouteNameTaken`."""
+async def create(
+    pool: Pool, stored: StoredRoute, policy: dict[str, object], actor: str, *, most: int = MAX_ROUTES
+) -> None:
+    """Insert a route and its first revision; raises `RouteNameTaken`, or `TooManyRoutes` beyond *most* of them."""
     route = stored.route
-    async with tenant_transaction(pool, route.tenant_id) as connection:
+    async with translated_transaction(pool, route.tenant_id) as connection:
         try:
             await connection.execute(
                 sql("route_create"),
@@ -77,6 +90,10 @@ async def create(pool: Pool, stored: StoredRoute, policy: dict[str, object], act
             )
         except asyncpg.UniqueViolationError as exc:
             raise RouteNameTaken(route.name) from exc
+        # Counted after the insert: it waits for the tenant's generation, so nobody else's can come in between.
+        present: int = await connection.fetchval("SELECT count(*) FROM message_routes WHERE deleted_at IS NULL")
+        if present > most:
+            raise TooManyRoutes(most)
         await record_change(connection, route, actor, "route.create")
 
 
@@ -86,7 +103,7 @@ async def update(pool: Pool, stored: StoredRoute, policy: dict[str, object], *, 
     Raises `RouteNameTaken`.
     """
     route = stored.route
-    async with tenant_transaction(pool, route.tenant_id) as connection:
+    async with translated_transaction(pool, route.tenant_id) as connection:
         try:
             revision: int | None = await connection.fetchval(
                 sql("route_update"),
@@ -118,7 +135,7 @@ async def record_change(connection: Connection, route: Route, actor: str, action
 
 async def policy_text(pool: Pool, tenant: TenantId, route_id: RouteId) -> dict[str, object]:
     """Return the policy as the tenant wrote it."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         value = await connection.fetchval(
             "SELECT policy FROM message_routes WHERE tenant_id = $1 AND route_id = $2", tenant, route_id
         )

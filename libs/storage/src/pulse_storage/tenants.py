@@ -6,7 +6,8 @@ from datetime import datetime
 import asyncpg
 
 from pulse_contracts.ids import TenantId
-from pulse_storage.pool import Pool, tenant_transaction
+from pulse_storage.errors import translated, translated_transaction
+from pulse_storage.pool import Pool
 from pulse_storage.queries import sql
 
 
@@ -29,7 +30,7 @@ class TenantRow:
 
 async def create(pool: Pool, tenant: TenantId, *, name: str, key_sha256: bytes, key_bcrypt: str, actor: str) -> None:
     """Insert a tenant with the hashes of its ingest key; raises `TenantExists`."""
-    async with tenant_transaction(pool, tenant) as connection:
+    async with translated_transaction(pool, tenant) as connection:
         try:
             await connection.execute(
                 "INSERT INTO tenants (tenant_id, name, ingest_key_sha256, ingest_key_bcrypt) VALUES ($1, $2, $3, $4)",
@@ -45,11 +46,13 @@ async def create(pool: Pool, tenant: TenantId, *, name: str, key_sha256: bytes, 
 
 async def list_all(pool: Pool) -> list[TenantRow]:
     """Return every tenant by id."""
-    rows = await pool.fetch("SELECT tenant_id, name, created_at FROM tenants ORDER BY tenant_id")
+    with translated():
+        rows = await pool.fetch("SELECT tenant_id, name, created_at FROM tenants ORDER BY tenant_id")
     return [TenantRow(**dict(row)) for row in rows]
 
 
 async def login_hashes(pool: Pool) -> dict[TenantId, str]:
     """Return the bcrypt hash of each tenant's ingest key, for the embedded MQTT listener."""
-    rows = await pool.fetch("SELECT tenant_id, ingest_key_bcrypt FROM tenants")
+    with translated():
+        rows = await pool.fetch("SELECT tenant_id, ingest_key_bcrypt FROM tenants")
     return {TenantId(row["tenant_id"]): row["ingest_key_bcrypt"] for row in rows}

@@ -22,13 +22,8 @@ Device = Annotated[str, typer.Argument(metavar="DEVICE_ID", help="Device id.")]
 
 @app.command("create")
 def create(device_ids: DeviceIds, tenant: Tenant, data: Data = None, *, as_json: Json = False) -> None:
-    """Make devices and print their tokens, once."""
-
-    async def work(control: Control) -> object:
-        made = await devices.create_devices(control, tenant, device_ids, actor())
-        return made[0] if len(made) == 1 else made
-
-    _change(work, data, as_json=as_json)
+    """Make devices and print their tokens, once; as JSON a list, also of one."""
+    _change(lambda control: devices.create_devices(control, tenant, device_ids, actor()), data, as_json=as_json)
 
 
 @app.command("list")
@@ -43,9 +38,20 @@ def list_(tenant: Tenant, data: Data = None, *, as_json: Json = False) -> None:
 
 
 @app.command("rotate")
-def rotate(device: Device, tenant: Tenant, data: Data = None, *, as_json: Json = False) -> None:
-    """Replace a device's token; the old one is refused from now on."""
-    _change(lambda control: devices.rotate_device(control, tenant, device, actor()), data, as_json=as_json)
+def rotate(
+    device: Device,
+    tenant: Tenant,
+    data: Data = None,
+    *,
+    reinstate: Annotated[bool, typer.Option("--reinstate", help="Let a revoked device in again, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Replace a device's token; the old one is refused from now on. A revoked device stays out without --reinstate."""
+    _change(
+        lambda control: devices.rotate_device(control, tenant, device, actor(), reinstate=reinstate),
+        data,
+        as_json=as_json,
+    )
 
 
 @app.command("revoke")

@@ -12,11 +12,11 @@ from pulse_cli.options import Data, Json, Tenant
 from pulse_cli.output import emit
 from pulse_cli.running import read_json_option, run
 from pulse_cli.target import find_target
-from pulse_contracts.routes import Route
 from pulse_control import route_state, routes
 from pulse_control.context import Control
 from pulse_control.errors import ControlRefused
 from pulse_control.route_input import RouteInput
+from pulse_storage.routes import StoredRoute
 
 app = command_app("Routes: which messages go where.")
 secret_app = command_app("Signing secrets of webhooks.")
@@ -83,9 +83,11 @@ def update(  # noqa: PLR0917 - typer's options are the parameters
     policy: Policy = None,
     data: Data = None,
     *,
+    no_payload_filter: Annotated[bool, typer.Option("--no-payload-filter", help="Remove the payload filter.")] = False,
+    no_expression: Annotated[bool, typer.Option("--no-expression", help="Remove the expression.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Change what is given of a route; the rest stays."""
+    """Change what is given of a route; the rest stays, also within --config and --policy, where null removes."""
 
     async def work(control: Control) -> object:
         changes: dict[str, Any] = {
@@ -95,13 +97,17 @@ def update(  # noqa: PLR0917 - typer's options are the parameters
             "expression": expression,
             "policy": read_json_option("policy", policy),
         }
+        removed = [key for key, gone in (("payload_filter", no_payload_filter), ("expression", no_expression)) if gone]
+        for key in removed:
+            if changes[key] is not None:
+                raise ControlRefused(key, "give a new one or remove it, not both")
         kind, fields = _destination(webhook, mqtt_topic, None, config)
         stored = await routes.find_route(control, tenant, route)
         if kind is not None and kind != stored.route.kind:
             raise ControlRefused("kind", f"the route's kind is {stored.route.kind}; a kind cannot be changed")
         if fields:
             changes["config"] = fields
-        given = {key: value for key, value in changes.items() if value is not None}
+        given = {key: value for key, value in changes.items() if value is not None or key in removed}
         return {"revision": await routes.update_route(control, tenant, route, given, actor())}
 
     _control(work, data, as_json=as_json)
@@ -112,7 +118,7 @@ def list_(tenant: Tenant, data: Data = None, *, as_json: Json = False) -> None:
     """List a tenant's routes."""
 
     async def work(control: Control) -> object:
-        return [_summary(control, route) for route in await routes.list_routes(control, tenant)]
+        return [_summary(control, stored) for stored in await routes.list_routes(control, tenant)]
 
     _control(work, data, as_json=as_json)
 
@@ -127,7 +133,7 @@ def show(route: RouteKey, tenant: Tenant, data: Data = None, *, as_json: Json = 
             stored = await routes.find_route(control, tenant, route)
             policy = await routes.route_policy(control, stored.route)
             state = await route_state.route_state(bus, stored.route)
-            emit({**_summary(control, stored.route), "policy": policy, "state": state}, as_json=as_json)
+            emit({**_summary(control, stored), "policy": policy, "state": state}, as_json=as_json)
 
     run(work())
 
@@ -205,13 +211,13 @@ def _destination(
     return kind, fields
 
 
-def _summary(control: Control, route: Route) -> dict[str, Any]:
-    descriptor = control.kinds.get(route.kind)
+def _summary(control: Control, stored: StoredRoute) -> dict[str, Any]:
+    route = stored.route
     return {
         "route_id": route.route_id,
         "name": route.name,
         "kind": route.kind,
-        "config": descriptor.masked(route.config) if descriptor else {},
+        "config": routes.shown_config(control, stored),
         "topic_filter": route.topic_filter,
         "payload_filter": route.payload_filter,
         "expression": route.expression,
