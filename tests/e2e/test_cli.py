@@ -115,6 +115,10 @@ REFUSED: list[tuple[list[str], str]] = [
     ([*_HOOK, "--payload-filter", '{"t": {"$above": 1}}'], "payload_filter.t.$above"),
     ([*_HOOK, "--policy", '{"backoff": {"first_s": -1}}'], "policy.backoff.first_s"),
     ([*_HOOK, "--expression", "payload.t >"], "expression"),
+    ([*_HOOK, "--payload-filter", '{"a": 1, "a": 2}'], "payload_filter"),
+    ([*_HOOK, "--payload-filter", '{"a": "\\ud800"}'], "payload_filter.a"),
+    (["tenant", "create", "x", "--name", "\udcff"], "name"),
+    (["provision", "--replicas", "3"], "STREAM.UPDATE.TELEMETRY"),
 ]
 
 
@@ -161,7 +165,7 @@ async def test_route_through_its_life(stack: Running, tenant: str, receiver: Rec
         await stack.pulse("route", "create", "--name", "life", "--topic-filter", "#", "--webhook", url, *arguments)
     ).json
     assert made["secret"].startswith("whsec_")
-    token = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    token = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
     await _post(stack, tenant, "d", token, 202)
     [request] = await eventually(lambda: receiver.of("/life"))
     Webhook(made["secret"]).verify(request.body, request.headers)
@@ -205,7 +209,7 @@ async def test_rotated_secret_signs_beside_the_old_one(stack: Running, tenant: s
     arguments = ["--tenant", tenant, "--json"]
     route = ["--name", "r", "--topic-filter", "#", "--webhook", receiver.url("/rotated")]
     old = (await stack.pulse("route", "create", *route, *arguments)).json["secret"]
-    token = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    token = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
     new = (await stack.pulse("route", "secret", "rotate", "r", *arguments)).json["secret"]
     assert new != old
     assert (await stack.pulse("route", "secret", "show", "r", *arguments)).json == {"secrets": [new, old]}
@@ -224,7 +228,7 @@ async def test_rotated_secret_signs_beside_the_old_one(stack: Running, tenant: s
 
 async def test_rotated_and_revoked_devices_are_refused_everywhere(stack: Running, tenant: str) -> None:
     arguments = ["--tenant", tenant, "--json"]
-    first = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    first = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
     await _post(stack, tenant, "d", first, 202)
     assert await _may_connect(stack, tenant, "d", first)
 
@@ -244,10 +248,14 @@ async def test_rotated_and_revoked_devices_are_refused_everywhere(stack: Running
 async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, receiver: Receiver) -> None:
     arguments = ["--tenant", tenant, "--json"]
     receiver.behaviour["/dead"] = always(404)
+    secret = '{"secret_headers": {"X-Key": "canary-4711"}}'
     await stack.pulse(
-        "route", "create", "--name", "r", "--topic-filter", "#", "--webhook", receiver.url("/dead"), *arguments
+        *("route", "create", "--name", "r", "--topic-filter", "#", "--webhook", receiver.url("/dead")),
+        *("--config", secret, *arguments),
     )
-    token = (await stack.pulse("device", "create", "d", *arguments)).json["token"]
+    listed_route = await stack.pulse("route", "show", "r", *arguments)
+    assert listed_route.json["config"]["secret_headers"] == "***"
+    token = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
 
     async def listed() -> list[Any]:
         return (await stack.pulse("dlq", "list", *arguments)).json
@@ -256,8 +264,10 @@ async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, re
     message_id = await _post(stack, tenant, "d", token, 202)
     [dead] = await eventually(listed)
     assert (dead["message_id"], dead["reason"]) == (message_id, "status_404")
-    shown = (await stack.pulse("dlq", "show", message_id, *arguments)).json
+    [shown] = (await stack.pulse("dlq", "show", message_id, *arguments)).json
     assert shown["payload"] == {"v": 9}
+    assert shown["destination_config"] == {"url": receiver.url("/dead"), "secret_headers": "***"}
+    assert receiver.of("/dead")[0].headers["x-key"] == "canary-4711"
 
 
 async def _post(stack: Running, tenant: str, device: str, token: str, status: int) -> str:

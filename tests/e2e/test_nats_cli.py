@@ -89,7 +89,7 @@ async def situation(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[
             *("route", "create", "--tenant", "acme", "--name", "r", "--topic-filter", "#", "--json"),
             *("--webhook", closed.url("/").replace(":1/", ":443/"), "--policy", policy),
         )
-        situation = Situation(running, device.json["token"], made.json["route_id"])
+        situation = Situation(running, device.json[0]["token"], made.json["route_id"])
         await situation.send()
         await eventually(situation.find_turn, 20, what="the turn")
         await eventually(

@@ -87,12 +87,49 @@ def test_a_database_that_nobody_runs_is_unreachable() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PULSE_SECRET_KEYS", "not-a-ring"), ("PULSE_SECRET_KEYS", "k:AAAA"), ("PULSE_EGRESS_ALLOW", "nonsense")],
+    [
+        ("PULSE_SECRET_KEYS", "not-a-ring"),
+        ("PULSE_SECRET_KEYS", "k:AAAA"),
+        ("PULSE_EGRESS_ALLOW", "nonsense"),
+        ("PULSE_DATABASE_URL", "secret-canary"),
+        ("PULSE_DATABASE_URL", "mysql://control:secret-canary@127.0.0.1/pulse"),
+        ("PULSE_DATABASE_URL", "postgresql://control:secret-canary@127.0.0.1:x/pulse"),
+        ("PULSE_DATABASE_URL", "postgresql://control:secret-canary@[::1/pulse"),
+    ],
 )
 def test_a_setting_that_cannot_be_used_is_refused_by_name(name: str, value: str) -> None:
     code, _, stderr = pulse("tenant", "list", **{**SETTINGS, name: value})
     assert code == 2
     assert stderr.startswith(f"pulse: {name}: ")
+    assert "secret-canary" not in stderr
+
+
+@pytest.mark.parametrize("name", ["PULSE_DATABASE_URL", "PULSE_OWNER_DATABASE_URL"])
+def test_an_address_of_the_database_to_migrate_is_refused_by_the_name_of_its_setting(name: str) -> None:
+    code, _, stderr = pulse("migrate", **{**SETTINGS, name: "nonsense"})
+    assert (code, stderr) == (2, f"pulse: {name}: must begin with postgresql://\n")
+
+
+def test_all_settings_that_are_missing_are_named_in_one_sentence() -> None:
+    code, _, stderr = pulse("tenant", "list", PULSE_DATABASE_URL=SETTINGS["PULSE_DATABASE_URL"])
+    names = "PULSE_NATS_URL, PULSE_NATS_USER, PULSE_NATS_PASSWORD, PULSE_SECRET_KEYS"
+    assert (code, stderr.partition(":")[2].partition(":")[0]) == (NO_STACK, f" {names} not set")
+    assert "no stack runs on" not in stderr
+
+
+@pytest.mark.parametrize("command", [("up",), ("demo",), ("tenant", "list")], ids=" ".join)
+def test_a_data_folder_without_a_name_is_refused(command: tuple[str, ...], tmp_path: Path) -> None:
+    code, _, stderr = pulse(*command, "--data", "")
+    assert code == 2
+    assert "must name a folder" in stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_cannot_be_a_data_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    code, _, stderr = pulse("up", "--data", str(file))
+    assert (code, stderr) == (2, f"pulse: {file} cannot be a data folder: File exists\n")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +158,9 @@ def test_a_mistyped_command_gets_a_hint() -> None:
     [
         (("--policy", "{"), "policy"),
         (("--policy", "[]"), "policy"),
+        (("--policy", '{"max_attempts": 1, "max_attempts": 2}'), "policy"),
+        (("--payload-filter", '{"a": {"$gt": 1, "$gt": 2}}'), "payload_filter"),
+        (("--payload-filter", '{"a":' * 9999), "payload_filter"),
         (("--payload-filter", "x"), "payload_filter"),
         (("--kind", "nats", "--config", "5"), "config"),
         ((), "destination"),
@@ -133,6 +173,20 @@ def test_an_option_that_cannot_be_meant_is_refused_by_name(arguments: tuple[str,
     if not {"--webhook", "--mqtt-topic", "--kind"} & set(arguments) and arguments:
         given = (*given, "--webhook", "https://example.com")
     code, _, stderr = pulse(*given, **SETTINGS)
+    assert code == 2
+    assert stderr.startswith(f"pulse: {field}: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("--payload-filter", "{}", "--no-payload-filter"), "payload_filter"),
+        (("--expression", "true", "--no-expression"), "expression"),
+        (("--policy", '{"a": 1, "a": 2}'), "policy"),
+    ],
+)
+def test_a_change_that_cannot_be_meant_is_refused_by_name(arguments: tuple[str, ...], field: str) -> None:
+    code, _, stderr = pulse("route", "update", "r", "--tenant", "a", *arguments, **SETTINGS)
     assert code == 2
     assert stderr.startswith(f"pulse: {field}: ")
 

@@ -7,8 +7,8 @@ import typer
 from pulse_bus.errors import ApiError, BusUnavailable
 from pulse_cli.embedded.errors import EmbeddedError
 from pulse_cli.running import read_json_option, run
-from pulse_cli.target import NoTarget
-from pulse_contracts.storing import StorageUnavailable
+from pulse_cli.target import NothingRuns
+from pulse_contracts.storing import DataRefused, StorageUnavailable
 from pulse_control.errors import ControlRefused, NotFound
 
 
@@ -30,9 +30,11 @@ def code_of(error: BaseException | None) -> int:
         (None, 0),
         (ControlRefused("name", "is taken"), 2),
         (EmbeddedError("no such program"), 2),
-        (NoTarget(Path(".pulse")), 3),
+        (NothingRuns(Path(".pulse")), 3),
         (BusUnavailable("nobody answered"), 3),
         (ApiError("STREAM.INFO", 503, 10008, "no leader"), 3),
+        (ApiError("STREAM.UPDATE", 500, 10074, "replicas > 1 not supported in non-clustered mode"), 2),
+        (DataRefused("invalid byte sequence"), 2),
         (StorageUnavailable("down"), 3),
         (ConnectionRefusedError("refused"), 3),
         (TimeoutError(), 3),
@@ -69,7 +71,7 @@ def test_a_json_option_is_an_object_or_absent(text: str | None, expected: object
     assert read_json_option("config", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "5", '"x"', "null"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", '"x"', "null", '{"a": 1, "a": 1}', '{"a": [{"b": 1, "b": 2}]}'])
 def test_any_other_json_option_is_refused_by_name(text: str) -> None:
     with pytest.raises(ControlRefused) as caught:
         read_json_option("config", text)

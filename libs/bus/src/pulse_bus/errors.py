@@ -1,5 +1,9 @@
 """What can go wrong on the bus, classified once."""
 
+from typing import Final
+
+_UNAVAILABLE: Final = 503
+
 
 class BusError(Exception):
     """Anything that the bus could not do."""
@@ -18,6 +22,11 @@ class ApiError(BusError):
         self.err_code = err_code
         self.description = description
         super().__init__(f"{operation}: {description} ({err_code})")
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server says that it cannot answer now, rather than what is wrong with the request."""
+        return self.code == _UNAVAILABLE
 
 
 class PublishRefused(BusError):

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 from pulse_cli.target import Target
 from pulse_control.context import Actor, Control
@@ -14,6 +15,7 @@ from pulse_storage.pool import open_pool
 from pulse_storage.sealing import KeyRing, KeyRingInvalid
 
 _MAX_ACTOR_CHARS: Final = 64
+_HIGHEST_PORT: Final = 65_535
 
 
 @asynccontextmanager
@@ -27,8 +29,23 @@ async def open_control(target: Target) -> AsyncGenerator[Control, None]:
         egress = AddressPolicy.from_ranges(target.egress_allow)
     except ValueError as exc:
         raise ControlRefused("PULSE_EGRESS_ALLOW", str(exc)) from exc
+    check_database_url("PULSE_DATABASE_URL", target.control_url)
     async with open_pool(target.control_url, service="cli") as pool:
         yield Control(pool=pool, keys=keys, egress=egress)
+
+
+def check_database_url(variable: str, url: str) -> None:
+    """Raise `ControlRefused` with the variable's name, and nothing of its secret value, for an unreadable address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise ControlRefused(variable, "is not a URL") from exc
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ControlRefused(variable, "must begin with postgresql://")
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        port = host.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isascii() and port.isdigit() and int(port) <= _HIGHEST_PORT):
+            raise ControlRefused(variable, "has a port that is no number up to 65,535")
 
 
 def actor() -> Actor:

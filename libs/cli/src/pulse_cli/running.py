@@ -18,10 +18,10 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from pulse_bus.errors import BusError
+from pulse_bus.errors import ApiError, BusError
 from pulse_cli.embedded.errors import EmbeddedError
 from pulse_cli.target import NoTarget
-from pulse_contracts.storing import StorageUnavailable
+from pulse_contracts.storing import DataRefused, StorageUnavailable
 from pulse_control.errors import ControlRefused, NotFound
 
 FAILED: Final = 1
@@ -43,10 +43,12 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         fail(exc, NOT_FOUND)
     except ControlRefused as exc:
         fail(exc, REFUSED)
+    except ApiError as exc:
+        fail(exc, UNREACHABLE if exc.is_outage else REFUSED)
+    except (EmbeddedError, DataRefused) as exc:
+        fail(exc, REFUSED)
     except (NoTarget, BusError, StorageUnavailable, OSError, TimeoutError) as exc:
         fail(exc, UNREACHABLE)
-    except EmbeddedError as exc:
-        fail(exc, REFUSED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
 
@@ -70,9 +72,21 @@ def read_json_option(name: str, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError as exc:
         raise ControlRefused(name, f"is not JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise ControlRefused(name, "is nested too deeply") from exc
     if not isinstance(value, dict):
         raise ControlRefused(name, "must be a JSON object")
     return value  # pyright: ignore[reportUnknownVariableType] - a JSON object
+
+
+def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse what would silently keep only the last of two members with one name."""
+    found = dict(members)
+    if len(found) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in one object")
+    return found

@@ -10,7 +10,7 @@ import typer
 
 from pulse_cli.embedded.signals import cancelled_by_signals
 from pulse_cli.lazy import command_app
-from pulse_cli.options import Json
+from pulse_cli.options import Json, data_folder
 from pulse_cli.output import emit, to_plain
 from pulse_cli.running import FAILED, REFUSED, fail, run
 from pulse_cli.target import DEFAULT_DATA
@@ -25,7 +25,13 @@ app = command_app()
 def demo(
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long the devices send.")] = 20.0,
     data: Annotated[
-        Path | None, typer.Option("--data", help="Data folder to keep; by default one below .pulse that is removed.")
+        Path | None,
+        typer.Option(
+            "--data",
+            parser=data_folder,
+            metavar="FOLDER",
+            help="Data folder to keep; by default one below .pulse that is removed.",
+        ),
     ] = None,
     *,
     as_json: Json = False,

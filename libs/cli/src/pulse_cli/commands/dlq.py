@@ -43,7 +43,11 @@ def show(message_id: str, tenant: Tenant, data: Data = None, *, as_json: Json = 
 
     async def work() -> None:
         async with open_control(find_target(data)) as control:
-            for row in await dead_letters.show_dead_letter(control, tenant, message_id):
-                emit(row, as_json=as_json)
+            found = await dead_letters.show_dead_letter(control, tenant, message_id)
+            if as_json:
+                emit(found, as_json=True)
+                return
+            for row in found:
+                emit(row, as_json=False)
 
     run(work())

@@ -1,5 +1,6 @@
 """``pulse migrate``."""
 
+from pulse_cli.control import check_database_url
 from pulse_cli.lazy import command_app
 from pulse_cli.options import Data, Json
 from pulse_cli.output import emit
@@ -15,6 +16,8 @@ def migrate(data: Data = None, *, as_json: Json = False) -> None:
     """Apply the missing migrations; PULSE_OWNER_DATABASE_URL names a role that may create roles."""
 
     async def work() -> None:
-        emit({"applied": await migrate_database(find_target(data).owner_url)}, as_json=as_json)
+        target = find_target(data)
+        check_database_url(target.owner_variable, target.owner_url)
+        emit({"applied": await migrate_database(target.owner_url)}, as_json=as_json)
 
     run(work())

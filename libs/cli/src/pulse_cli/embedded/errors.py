@@ -16,6 +16,15 @@ class DataFolderInUse(EmbeddedError):
         super().__init__(f"data folder {path} is in use by process {pid if pid is not None else 'unknown'}")
 
 
+class DataFolderUnusable(EmbeddedError):
+    """The data folder cannot be made, or not be written to."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path} cannot be a data folder: {reason}")
+
+
 class CannotDropPrivileges(EmbeddedError):
     """PostgreSQL refuses to run as root, and this root cannot become somebody else."""
 

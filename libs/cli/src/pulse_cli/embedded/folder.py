@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from pulse_cli.embedded.errors import DataFolderInUse
+from pulse_cli.embedded.errors import DataFolderInUse, DataFolderUnusable
 from pulse_cli.embedded.files import read_json, write_json
 
 ORPHANS_LEAVE_WITHIN = timedelta(seconds=15)
@@ -56,8 +56,18 @@ class DataFolder:
         self._lock_handle: int | None = None
 
     async def __aenter__(self) -> Self:
-        """Raises DataFolderInUse at once if the owner lives; waits up to 15 s for the children of a dead one."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Raises DataFolderUnusable, and DataFolderInUse at once if the owner lives.
+
+        Waits up to 15 s for the children of a dead owner.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await self._claim()
+        except OSError as exc:
+            raise DataFolderUnusable(self.path, exc.strerror or repr(exc)) from exc
+        return self
+
+    async def _claim(self) -> None:
         deadline = asyncio.get_running_loop().time() + ORPHANS_LEAVE_WITHIN.total_seconds()
         while not self._try_claim():
             pid = self._owner()
@@ -67,7 +77,6 @@ class DataFolder:
         self._stack_file.unlink(missing_ok=True)
         for folder in (self.logs, self.nats, self.postgres):
             folder.mkdir(mode=0o700, exist_ok=True)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         self.withdraw()

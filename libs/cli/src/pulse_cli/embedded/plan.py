@@ -1,7 +1,7 @@
 """What runs in an embedded stack: which users, which services with which settings, and what is prepared before."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pulse_bus.address import BusAddress
@@ -14,14 +14,25 @@ from pulse_cli.embedded.stack import Addresses, EmbeddedStack, ServiceSpec
 from pulse_control.installation import let_roles_log_in, migrate_database, provision_bus
 from pulse_storage.migrate import SERVICE_ROLES
 
-_PASSED_ON: Final = (
-    "PULSE_FAILPOINTS",
-    "PULSE_LOG_LEVEL",
-    "PULSE_TRACE_RATIO",
-    "PULSE_DELIVERY_WORKER_COUNT",
-    "DELIVERY_WORKER_COUNT",
-)
-"""Variables of the caller that reach the services; all others of ours are withheld from them."""
+_ALL: Final = ("ingest", "router", "delivery")
+PASSED_ON: Final[Mapping[str, Sequence[str]]] = {
+    "PULSE_FAILPOINTS": _ALL,
+    "PULSE_LOG_LEVEL": _ALL,
+    "PULSE_LOG_FORMAT": _ALL,
+    "PULSE_TRACE_RATIO": _ALL,
+    "PULSE_MESSAGE_ID_RETENTION_DAYS": ("ingest",),
+    "PULSE_STATS_INTERVAL_S": ("ingest",),
+    "PULSE_JUDGEMENT_RETENTION_DAYS": ("router",),
+    "PULSE_DELIVERY_WORKER_COUNT": ("delivery",),
+    "DELIVERY_WORKER_COUNT": ("delivery",),
+    "PULSE_DRAIN_S": ("delivery",),
+    "PULSE_SIDING_SHARE": ("delivery",),
+}
+"""Variables of the caller, and the services that they reach: an unknown variable is an error there.
+
+The others of ours say where things are or how many there are, which the stack decides: they are withheld.
+"""
+_OF_THE_COMMAND: Final = frozenset({"PULSE_DATA"})
 
 
 def embedded_stack(
@@ -29,8 +40,13 @@ def embedded_stack(
 ) -> EmbeddedStack:
     """Return the whole of Pulse on a claimed folder. *extra* variables go to every service."""
     secrets = folder.secrets(nats=[*SERVICES, *MQTT_CLIENT], postgres=SERVICE_ROLES)
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | dict(extra or {})
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | dict(extra or {})
     return EmbeddedStack(folder, services(passed_on), nats_users=nats_users(secrets), prepare=prepare, durable=durable)
+
+
+def withheld(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables of ours that no service of an embedded stack is told."""
+    return sorted(name for name in environ if name.startswith("PULSE_") and name not in {*PASSED_ON, *_OF_THE_COMMAND})
 
 
 def nats_users(secrets: Secrets) -> list[NatsUser]:
@@ -114,5 +130,5 @@ def _mqtt(user: str, addresses: Addresses, secrets: Secrets) -> dict[str, str]:
 
 
 def _known(service: str, passed_on: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what only another service understands: an unknown variable is an error."""
-    return {name: value for name, value in passed_on.items() if service == "delivery" or "DELIVERY" not in name}
+    """Leave out what only another service understands."""
+    return {name: value for name, value in passed_on.items() if service in PASSED_ON.get(name, _ALL)}
