@@ -13,8 +13,8 @@ from blast_radius.systems import Account
 from blast_radius.world import TYPE, Strand, tenants
 from pulse_bus.api import api_request
 from pulse_bus.connection import Connection, connect
-from pulse_cli.demo.holdings import read_holdings
 from pulse_cli.control import open_control
+from pulse_cli.demo.holdings import read_holdings
 from pulse_cli.embedded.folder import DataFolder
 from pulse_cli.embedded.plan import embedded_stack
 from pulse_cli.embedded.stack import EmbeddedStack

@@ -15,12 +15,12 @@ import pytest
 import pytest_asyncio
 from support.dockerfile import images
 
-from pulse_bus.api import api_request
 from pulse_bus.address import BusAddress
+from pulse_bus.api import api_request
 from pulse_bus.connection import connect
+from pulse_cli.embedded.database import SUPERUSER, database_url
 from pulse_cli.embedded.folder import DataFolder
-from pulse_cli.embedded.plan import database_url, embedded_stack, services
-from pulse_cli.embedded.postgres import SUPERUSER
+from pulse_cli.embedded.plan import embedded_stack, services
 from pulse_cli.embedded.stack import EmbeddedStack
 
 ROOT = Path(__file__).parents[2]

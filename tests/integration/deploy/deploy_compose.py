@@ -21,9 +21,10 @@ from deploy_mosquitto import MOSQUITTO, PASSWD
 from deploy_nats import ROOT, install
 from support.waiting import eventually
 
+from pulse_cli.embedded.database import SUPERUSER
 from pulse_cli.embedded.nats import nats_server_binary
 from pulse_cli.embedded.ports import Endpoint, Ports
-from pulse_cli.embedded.postgres import SUPERUSER, PostgresServer, _binaries  # pyright: ignore[reportPrivateUsage] - psql is beside the server
+from pulse_cli.embedded.postgres import PostgresServer, _binaries  # pyright: ignore[reportPrivateUsage] - psql is beside the server
 from pulse_cli.embedded.supervisor import Supervisor
 
 COMPOSE = ROOT / "deploy/compose"
