@@ -4,7 +4,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from pulse_cli.running import FAILED, REFUSED, fail, run
 from pulse_cli.target import DEFAULT_DATA
 
 if TYPE_CHECKING:
-    from pulse_cli.demo.ledger import Ledger
+    from pulse_cli.ledger.balance import Ledger
 
 app = command_app()
 
@@ -65,7 +65,7 @@ def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="demo-", dir=DEFAULT_DATA))
 
 
-def _report(ledger: "Ledger", *, as_json: bool) -> None:
+def _report(ledger: Ledger, *, as_json: bool) -> None:
     if as_json:
         emit(ledger, as_json=True)
     else:

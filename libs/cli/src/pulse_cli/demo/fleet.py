@@ -1,10 +1,8 @@
 """The fleet: ordinary MQTT and HTTP clients that send until they are acknowledged."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import aiomqtt
@@ -12,34 +10,13 @@ import httpx
 
 from pulse_cli.demo.scenario import DemoDevice
 from pulse_cli.demo.series import Reading
+from pulse_cli.ledger.facts import Sendings, Sent, sent_garbage, sent_message
 
 INTERVAL_S: Final = 1.0
 _ACK_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.5
 _GIVE_UP_S: Final = 60.0
 _ACCEPTED: Final = 202
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """A message that was acknowledged to its device."""
-
-    tenant: str
-    device: str
-    message: str
-    """The id that the device supplied."""
-    topic: str
-    payload: bytes
-    first_sent_at: float
-
-
-@dataclass(slots=True)
-class Sendings:
-    """What the fleet sent."""
-
-    attempted: int = 0
-    accepted: list[Sent] = field(default_factory=list[Sent])
-    malformed_accepted: int = 0
 
 
 class Fleet:
@@ -73,7 +50,7 @@ class Fleet:
         fields = {"authorization": f"Bearer {device.token}"}
         async for sent in self._messages(device, index, seconds):
             await _post_until_accepted(client, path, sent, fields)
-            self.sendings.accepted.append(sent)
+            self._acknowledge(sent)
 
     async def _run_mqtt(self, device: DemoDevice, index: int, seconds: float) -> None:
         messages = self._messages(device, index, seconds)
@@ -82,17 +59,30 @@ class Fleet:
             try:
                 async with self._client(device) as client:
                     if index == 0:
-                        await client.publish(sent.topic, b"not json", qos=1, timeout=_ACK_TIMEOUT_S)
-                        self.sendings.malformed_accepted += 1
+                        await self._publish(client, self._garbage(device, sent.topic))
                         index = -1
                     while sent is not None:
-                        await client.publish(sent.topic, sent.payload, qos=1, timeout=_ACK_TIMEOUT_S)
-                        self.sendings.accepted.append(sent)
+                        await self._publish(client, sent)
                         sent = await anext(messages, None)
             except aiomqtt.MqttError:
                 if sent is None or time.monotonic() - sent.first_sent_at > _GIVE_UP_S:
                     raise
                 await asyncio.sleep(_RETRY_S)
+
+    async def _publish(self, client: aiomqtt.Client, sent: Sent) -> None:
+        await client.publish(sent.topic, sent.body, qos=1, timeout=_ACK_TIMEOUT_S)
+        self._acknowledge(sent)
+
+    def _acknowledge(self, sent: Sent) -> None:
+        self.sendings.acknowledged[sent.entry] = time.monotonic()
+
+    def _attempt(self, sent: Sent) -> Sent:
+        return self.sendings.attempted.setdefault(sent.entry, sent)
+
+    def _garbage(self, device: DemoDevice, topic: str) -> Sent:
+        return self._attempt(
+            sent_garbage(tenant=device.tenant, topic=topic, body=b"not json", first_sent_at=time.monotonic())
+        )
 
     def _client(self, device: DemoDevice) -> aiomqtt.Client:
         host, port = self._mqtt
@@ -110,8 +100,7 @@ class Fleet:
         await asyncio.sleep(INTERVAL_S * index / len(self._devices))
         number = 0
         while time.monotonic() - started < seconds:
-            self.sendings.attempted += 1
-            yield self._compose(device, index, number)
+            yield self._attempt(self._compose(device, index, number))
             number += 1
             due = started + INTERVAL_S * (index / len(self._devices) + number)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -126,12 +115,12 @@ class Fleet:
             "seq": number,
             "message_id": message,
         }
-        return Sent(
+        return sent_message(
             tenant=device.tenant,
             device=device.device,
-            message=message,
+            supplied=message,
             topic=f"tenant/{device.tenant}/device/{device.device}/weather",
-            payload=json.dumps(payload).encode(),
+            payload=payload,
             first_sent_at=time.monotonic(),
         )
 
@@ -141,13 +130,13 @@ async def _post_until_accepted(client: httpx.AsyncClient, path: str, sent: Sent,
     give_up_at = sent.first_sent_at + _GIVE_UP_S
     while not await _post(client, path, sent, fields):
         if time.monotonic() > give_up_at:
-            raise TimeoutError(f"{sent.message} was not accepted within {_GIVE_UP_S:g} s")
+            raise TimeoutError(f"{sent.entry} was not accepted within {_GIVE_UP_S:g} s")
         await asyncio.sleep(_RETRY_S)
 
 
 async def _post(client: httpx.AsyncClient, path: str, sent: Sent, fields: dict[str, str]) -> bool:
     try:
-        answer = await client.post(path, content=sent.payload, headers=fields)
+        answer = await client.post(path, content=sent.body, headers=fields)
     except httpx.TransportError:
         return False
     return answer.status_code == _ACCEPTED

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,24 +11,25 @@ from typing import Final
 import aiomqtt
 from aiohttp import web
 
-from pulse_contracts.ids import TenantId
+from pulse_cli.ledger.facts import Receipt
+from pulse_contracts.ids import DeviceId, TenantId, supplied_message_id
 
 SLOW_S: Final = 2.0
 _HOST: Final = "127.0.0.1"
 
-Receipt = tuple[str, str, str]
-"""Tenant, route name, message id as the device supplied it."""
+
+def address_of(tenant: str, route: str) -> str:
+    """Name where a tenant's route delivers to, in the ledger."""
+    return f"{tenant}/{route}"
 
 
 class Receivers:
-    """Counts what arrives, by tenant, route and the id that the device gave its message."""
+    """Keeps what arrives. The demo does not look at signatures."""
 
     def __init__(self, port: int, dead_port: int) -> None:
         self._port = port
         self.dead_url = f"http://{_HOST}:{dead_port}/dead"
-        self.received: Counter[Receipt] = Counter()
-        self.first_at: dict[Receipt, float] = {}
-        """When each arrived first, by the monotonic clock of this process."""
+        self.receipts: list[Receipt] = []
 
     def url(self, tenant: str, route: str) -> str:
         return f"http://{_HOST}:{self._port}/{tenant}/{route}"
@@ -40,13 +40,11 @@ class Receivers:
         arrived = time.monotonic()
         if route == "slow":
             await asyncio.sleep(SLOW_S)
-        self.note(tenant, route, body["payload"]["message_id"], arrived)
+        self.note(tenant, route, body["message_id"], arrived)
         return web.Response(status=204)
 
-    def note(self, tenant: str, route: str, message: str, arrived: float) -> None:
-        receipt = (tenant, route, message)
-        self.received[receipt] += 1
-        self.first_at.setdefault(receipt, arrived)
+    def note(self, tenant: str, route: str, message_id: str, arrived: float) -> None:
+        self.receipts.append(Receipt(address=address_of(tenant, route), entry=message_id, at=arrived))
 
 
 @asynccontextmanager
@@ -83,8 +81,10 @@ async def subscribe(
             if not waiting:
                 subscribed.set()
             async for message in client.messages:
-                payload = json.loads(bytes(message.payload))
-                receivers.note(tenant, "republished", payload["message_id"], time.monotonic())
+                supplied = json.loads(bytes(message.payload))["message_id"]
+                device = DeviceId(str(message.topic).rpartition("/")[2])
+                message_id = supplied_message_id(tenant, device, supplied)
+                receivers.note(tenant, "republished", message_id, time.monotonic())
 
     async with asyncio.TaskGroup() as group:
         for tenant, key in keys.items():

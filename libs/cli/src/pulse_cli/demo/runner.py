@@ -10,15 +10,16 @@ from pulse_bus.connection import Connection, connect
 from pulse_bus.errors import BusError
 from pulse_cli.control import open_control
 from pulse_cli.demo.fleet import Fleet
-from pulse_cli.demo.holdings import read_holdings
-from pulse_cli.demo.ledger import Holdings, Ledger, balance
-from pulse_cli.demo.receivers import Receivers, open_receivers, subscribe
+from pulse_cli.demo.receivers import Receivers, address_of, open_receivers, subscribe
 from pulse_cli.demo.scenario import Scenario, set_up
 from pulse_cli.demo.series import load_series
 from pulse_cli.demo.view import Glance, View, open_view
 from pulse_cli.embedded.folder import DataFolder
 from pulse_cli.embedded.logins import sync_logins
 from pulse_cli.embedded.plan import embedded_stack
+from pulse_cli.ledger.balance import Ledger, balance
+from pulse_cli.ledger.facts import Address, Books, Destination
+from pulse_cli.ledger.holdings import read_holdings
 from pulse_cli.target import find_target
 from pulse_control.context import Control
 from pulse_control.route_state import RouteState, route_state
@@ -39,10 +40,18 @@ class Run:
     view: View
     started: float
 
-    async def look(self) -> tuple[Ledger, Holdings]:
-        """Balance the books as they are now."""
-        holdings = await read_holdings(self.control.pool, self.bus, self.scenario.keys)
-        return balance(self.fleet.sendings, self.receivers, self.scenario.routes, holdings), holdings
+    async def look(self) -> tuple[Ledger, bool]:
+        """Balance the books as they are now; tells also whether nothing is on its way any more."""
+        books = Books(
+            sendings=self.fleet.sendings,
+            destinations=[
+                Destination(route=route, addresses=(Address(name=address_of(route.tenant_id, route.name)),))
+                for route in self.scenario.routes
+            ],
+            receipts=self.receivers.receipts,
+            holdings=await read_holdings(self.control.pool, self.bus, self.scenario.keys),
+        )
+        return balance(books), books.holdings.is_idle
 
     async def states(self) -> dict[str, RouteState]:
         return {route.route_id: await route_state(self.bus, route) for route in self.scenario.routes}
@@ -96,8 +105,8 @@ async def _settle(run: Run) -> Ledger:
     deadline = time.monotonic() + _SETTLE_S
     idle = 0
     while True:
-        ledger, holdings = await run.look()
-        idle = idle + 1 if holdings.is_idle else 0
+        ledger, is_idle = await run.look()
+        idle = idle + 1 if is_idle else 0
         if idle > 1 or time.monotonic() > deadline:
             return ledger
         await asyncio.sleep(_GLANCE_S / 2)

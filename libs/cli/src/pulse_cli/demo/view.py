@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pulse_cli.demo.ledger import Ledger
+from pulse_cli.ledger.balance import Ledger
 from pulse_contracts.routes import Route
 from pulse_control.route_state import RouteState
 
