@@ -89,6 +89,19 @@ async def test_a_stopped_child_stays_down_until_it_is_restarted(tmp_path: Path) 
         assert again.status is None
 
 
+async def test_a_child_that_is_held_down_comes_back_at_the_end_of_the_block(tmp_path: Path) -> None:
+    async with Supervisor() as supervisor:
+        killed = await supervisor.start(spec(tmp_path, "child", "trap '' TERM; while :; do sleep 0.01; done"))
+        async with supervisor.down("child") as pid:
+            assert pid == killed.pid
+            assert killed.status == -signal.SIGKILL
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await supervisor.until_ready("child")
+        await asyncio.wait_for(supervisor.until_ready("child"), 1)
+        assert supervisor.pid("child") != killed.pid
+
+
 async def test_a_stop_while_a_restart_is_under_way_leaves_no_process(tmp_path: Path) -> None:
     spawned: list[int] = []
     restarting = asyncio.Event()

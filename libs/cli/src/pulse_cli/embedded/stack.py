@@ -6,7 +6,7 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -144,6 +144,10 @@ class EmbeddedStack:
     async def stop(self, name: str) -> None:
         """Stops it in an orderly way; it stays down until `restart`."""
         await self._supervisor.stop(name)
+
+    def down(self, name: str) -> AbstractAsyncContextManager[int]:
+        """Kills it as a crash would and keeps it down within the block; it is ready again when that ends."""
+        return self._supervisor.down(name)
 
     async def until_ready(self, name: str) -> None:
         await self._supervisor.until_ready(name)

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -85,13 +86,13 @@ class _Supervised:
             except (EmbeddedError, OSError) as failure:
                 _log.warning(CHILD_RESTART_FAILED, child=self.spec.name, error=str(failure), retry_in_s=backoff_s)
 
-    async def take_down(self) -> None:
+    async def take_down(self, *, crash: bool = False) -> None:
         if self.watcher is not None:
             self.watcher.cancel()
             await asyncio.wait((self.watcher,))
         self.ready.clear()
         if self.child is not None:
-            status = await self.child.stop(*self.spec.stop_steps)
+            status = await self.child.stop(*(() if crash else self.spec.stop_steps))
             _log.info(CHILD_STOPPED, child=self.spec.name, pid=self.child.pid, status=status)
 
 
@@ -153,6 +154,20 @@ class Supervisor:
     async def stop(self, name: str) -> None:
         """Stops it in an orderly way; it stays down until `restart`."""
         await _finished(self._supervised[name].take_down())
+
+    @asynccontextmanager
+    async def down(self, name: str) -> AsyncGenerator[int, None]:
+        """Kills it as a crash would and keeps it down within the block; it is up and ready again after it.
+
+        Yields the pid that died; the process is gone by then, also if it was frozen.
+        """
+        supervised = self._supervised[name]
+        pid = self.pid(name)
+        await _finished(supervised.take_down(crash=True))
+        try:
+            yield pid
+        finally:
+            self._watch(supervised, await supervised.bring_up())
 
     async def until_ready(self, name: str) -> None:
         """Waits until the child is up (again)."""

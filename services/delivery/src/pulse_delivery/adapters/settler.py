@@ -163,10 +163,12 @@ class Settler:
             message_id=f"{parcel.delivery_id}:dlq",
             headers=_trace(parcel),
         )
+        failpoints.hit("delivery.before_dead_letter")
         drops = failpoints.enabled("delivery.drop_dead_letter")
         if not drops and await publish_patiently(self._dead_letters, outgoing, self._clock):
             _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=parcel.envelope.message_id, error="no room")
             return False
+        failpoints.hit("delivery.after_dead_letter")
         self._metrics.dead_letters_total.labels(reason=reason).inc()
         _log.info(
             ROUTE_DELIVERY_FAILED_DLQ,

@@ -8,6 +8,7 @@ from pulse_bus.incoming import Incoming
 from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.ids import TenantId
 from pulse_contracts.records import DeadLetterRecord
+from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import DLQ_WRITE_FAILED, DLQ_WRITTEN
 from pulse_runtime.logging import get_logger
@@ -27,6 +28,7 @@ def dead_letter_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> Batc
             by_tenant[entry.record.envelope.tenant_id].append(entry.record)
         for tenant, records in by_tenant.items():
             await dead_letters.store(pool, tenant, records)
+            failpoints.hit("delivery.after_dead_letter_store")
             _log.info(DLQ_WRITTEN, tenant_id=tenant, rows=len(records))
 
     async def keep(message: Incoming, error: str) -> None:

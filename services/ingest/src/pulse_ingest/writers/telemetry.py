@@ -12,6 +12,7 @@ from pulse_contracts.tokens import InvalidToken, decode_token
 from pulse_ingest.domain.admission import Refusal
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.domain.ports import Busy
+from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import MESSAGE_QUARANTINED, TELEMETRY_STORED
 from pulse_runtime.logging import get_logger
@@ -49,6 +50,7 @@ class TelemetryWriter:
         started = self._clock.monotonic()
         stored = await telemetry.store(self._pool, [entry.record for entry in entries])
         seconds = self._clock.monotonic() - started
+        failpoints.hit("ingest.after_store")
         self._metrics.stored_total.inc(stored)
         self._metrics.store_duplicates_total.inc(len(entries) - stored)
         self._metrics.store_seconds.observe(seconds)

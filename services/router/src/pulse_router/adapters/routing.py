@@ -113,6 +113,7 @@ class Routing:
             except BusUnavailable as exc:
                 self.trouble = str(exc)
             else:
+                failpoints.hit("router.after_publish")
                 self.trouble = None
                 return
             await self._clock.sleep(_REFUSED_PAUSE_S)
