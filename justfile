@@ -28,6 +28,11 @@ test *args:
 unit *args:
     pytest tests/unit "$@"
 
+# Faults, one after the other, and a ledger after each: --cell N, --seed S, --long, --results FILE
+[group('test')]
+chaos *args:
+    PYTHONPATH=tests/e2e python tests/chaos/run.py "$@"
+
 # Everything but the tests: format, lint, types, walls, dependencies, generated pages
 [group('check')]
 check: lint types walls dependencies docs-check

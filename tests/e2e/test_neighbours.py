@@ -12,12 +12,13 @@ from support.receiver import Receiver, hangs
 from support.tenant import Device, Tenant
 from support.waiting import eventually
 
+from pulse_cli.ledger.invariants import healthy_bound_s
+
 _PAIRS = 5
 _SECONDS = 3.0
 _DEVICES = 10
 _INTERVAL_S = 0.1
 _HUNDREDTH = 99
-_FACTOR, _EXTRA_MS = 1.5, 20.0
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ async def test_neighbour_does_not_notice(pulse: Pulse, receiver: Receiver) -> No
     for _ in range(_PAIRS):
         alone.append(await _p99_ms(pulse, receiver, with_trouble=False))
         beside.append(await _p99_ms(pulse, receiver, with_trouble=True))
-    bound = statistics.median(alone) * _FACTOR + _EXTRA_MS
+    bound = healthy_bound_s(statistics.median(alone) / 1000) * 1000
     figures = f"p99 in ms alone {_text(alone)}, beside trouble {_text(beside)}, bound {bound:.1f}"
     print(figures)
     assert statistics.median(beside) <= bound, figures

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
@@ -168,19 +168,25 @@ class Pulse:
 
 @asynccontextmanager
 async def running(
-    path: Path, *, only: Mapping[str, Mapping[str, str]] | None = None, **variables: str
+    path: Path,
+    *,
+    only: Mapping[str, Mapping[str, str]] | None = None,
+    edit: Callable[[ServiceSpec], ServiceSpec] = lambda service: service,
+    durable: bool = True,
+    **variables: str,
 ) -> AsyncGenerator[Pulse, None]:
     """Yield all of Pulse on *path*; every child has ended afterwards.
 
-    *variables* go to all services that know them, *only* goes to one service each. Failpoints armed in our own
-    environment are passed on: that is how each of these tests was seen failing.
+    *variables* go to all services that know them, *only* goes to one service each, *edit* may change how a service is
+    run, and without *durable* no server fsyncs. Failpoints armed in our own environment are passed on: that is how
+    each of these tests was seen failing.
     """
     if FAILPOINTS in os.environ:
         variables[FAILPOINTS] = os.environ[FAILPOINTS]
     async with DataFolder(path) as folder:
         secrets = service_secrets(folder)
-        specs = [_with_more(service, (only or {}).get(service.name, {})) for service in services(variables)]
-        stack = EmbeddedStack(folder, specs, nats_users=nats_users(secrets), prepare=prepare)
+        specs = [edit(_with_more(service, (only or {}).get(service.name, {}))) for service in services(variables)]
+        stack = EmbeddedStack(folder, specs, nats_users=nats_users(secrets), prepare=prepare, durable=durable)
         async with stack:
             target = find_target(path)
             async with open_control(target) as control:

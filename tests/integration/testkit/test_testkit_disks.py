@@ -60,6 +60,15 @@ async def test_a_power_cut_loses_what_was_not_fsynced_and_nothing_else(loop: Loo
     assert not unsynced.exists() or unsynced.read_text() == ""
 
 
+async def test_what_was_written_back_before_a_power_cut_is_kept(loop: LoopDisk) -> None:
+    write(loop.folder / "unsynced", "kept", synced=False)
+    await loop.write_back()
+
+    await loop.boot_from(await loop.snapshot())
+
+    assert (loop.folder / "unsynced").read_text() == "kept"
+
+
 async def test_a_disk_survives_more_than_one_power_cut(loop: LoopDisk) -> None:
     for turn in ("one", "two"):
         write(loop.folder / turn, turn, synced=True)

@@ -66,6 +66,10 @@ class LoopDisk:
         await run("mkfs.ext4", "-q", "-F", str(self._image))
         await self._mount()
 
+    async def write_back(self) -> None:
+        """Write everything to the disk, as the kernel does by itself with what is older than some 30 s."""
+        await run("sync", "--file-system", str(self.folder))
+
     async def snapshot(self) -> Path:
         """Copy what has reached the disk by now; whoever writes to it should be stopped, so that it is one moment.
 

@@ -20,9 +20,9 @@ from pulse_cli.ledger.fates import (
 )
 
 _SHOWN: Final = 3
-HEALTHY_FACTOR: Final = 1.5
-HEALTHY_EXTRA_S: Final = 0.020
-LOOKBACK_S: Final = 5.0
+_HEALTHY_FACTOR: Final = 1.5
+_HEALTHY_EXTRA_S: Final = 0.020
+_LOOKBACK_S: Final = 5.0
 """A broker that is killed forgets the acks of about its last second; a delivery in flight lasts a little longer."""
 
 
@@ -87,14 +87,14 @@ def every_match_has_a_fate(books: Books) -> Iterator[Finding]:
 
 
 def dead_is_not_delivered(books: Books) -> Iterator[Finding]:
-    """A dead letter was not delivered, and nothing of it waits."""
+    """Nothing is told to be dead that was delivered."""
     dead = {pair for _, pair in books.holdings.dead_lettered}
     delivered = {
         (receipt.entry, str(destination.route.route_id))
         for destination in books.destinations
         for receipt in receipts_of(books, destination)
     }
-    yield from _found("dead_is_not_delivered", map(_pair, dead & (delivered | books.holdings.in_streams)))
+    yield from _found("dead_is_not_delivered", map(_pair, dead & delivered))
 
 
 def only_matches_are_delivered(books: Books) -> Iterator[Finding]:
@@ -201,12 +201,17 @@ def unsettled(books: Books) -> list[Finding]:
 
 def as_quick_as_before(before_s: Sequence[float], after_s: Sequence[float]) -> list[Finding]:
     """Return a finding if the 99th percentile of *after_s* is beyond 1.5 times that of *before_s* and 20 ms."""
-    bound = quantile(before_s, 0.99) * HEALTHY_FACTOR + HEALTHY_EXTRA_S
+    bound = healthy_bound_s(quantile(before_s, 0.99))
     seen = quantile(after_s, 0.99)
     if seen <= bound:
         return []
     detail = f"p99 {seen * 1000:.1f} ms, the bound is {bound * 1000:.1f} ms"
     return [Finding(invariant="as_quick_as_before", subjects=("p99",), detail=detail)]
+
+
+def healthy_bound_s(p99_s: float) -> float:
+    """Return how slow a healthy destination may become beside trouble, if it was as slow as that without."""
+    return p99_s * _HEALTHY_FACTOR + _HEALTHY_EXTRA_S
 
 
 def latencies_s(books: Books, destination: Destination, *, since: float, until: float) -> list[float]:
@@ -232,7 +237,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def _explains(fault: Fault, first: Receipt) -> bool:
-    return fault.began - LOOKBACK_S <= first.at <= fault.ended + LOOKBACK_S
+    return fault.began - _LOOKBACK_S <= first.at <= fault.ended + _LOOKBACK_S
 
 
 def _by_entry(receipts: Iterable[Receipt]) -> Mapping[Entry, list[Receipt]]:

@@ -1,0 +1,192 @@
+"""A world of its own for each run: two tenants, their devices, destinations of every temper, and the books."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+from chaos_flood import Flood
+from chaos_receipts import WebhookReceipts, mirror_address, mirrored
+from support.pulse import Pulse
+from support.receiver import Receiver, always, hangs, open_receiver
+from support.tenant import ACTOR, Route, Tenant
+
+from pulse_bus.errors import BusError
+from pulse_cli.ledger.facts import Address, Books, Destination, Fault, Receipt
+from pulse_cli.ledger.holdings import read_holdings
+from pulse_cli.ledger.invariants import examine, unsettled
+from pulse_control import routes
+from pulse_storage.pool import UNAVAILABLE
+
+_DEVICES: Final = 3
+_INTERVAL_S: Final = 0.12
+_PATIENT: Final = {"backoff": {"first_s": 0.3, "factor": 2, "cap_s": 1.5}}
+_HANGS: Final = {**_PATIENT, "deadline_s": 2}
+_LOOK_S: Final = 0.3
+_LATE_S: Final = 12.0
+"""The broker sends a message again 5 s after its subscriber, ingest or a customer's, did not acknowledge it."""
+_TROUBLED: Final = frozenset({"down", "hanging", "redirecting"})
+"""Routes whose messages may wait for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """How a run ended."""
+
+    books: Books
+    seconds: float
+    """Until nothing moved any more."""
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """What one run consists of. Made by `open_world`."""
+
+    pulse: Pulse
+    tenants: Sequence[Tenant]
+    flood: Flood
+    receiver: Receiver
+    routes: Sequence[Route]
+    destinations: list[Destination]
+    webhooks: WebhookReceipts
+    mirrors: Sequence[list[Receipt]]
+    faults: list[Fault] = field(default_factory=list[Fault])
+    healed_at: float = 0.0
+
+    async def books(self) -> Books:
+        """Read everything as it is now; may raise `BusError` and what `UNAVAILABLE` lists."""
+        async with self.pulse.bus() as bus:
+            holdings = await read_holdings(self.pulse.control.pool, bus, [each.tenant_id for each in self.tenants])
+        return Books(
+            sendings=self.flood.sendings,
+            destinations=tuple(self.destinations),
+            receipts=[*self.webhooks.read(), *(receipt for mirror in self.mirrors for receipt in mirror)],
+            holdings=holdings,
+            faults=tuple(self.faults),
+        )
+
+    async def settle(
+        self, patience_s: float, *, enough: Callable[[Books], bool] = lambda books: not examine(books)
+    ) -> Settled:
+        """Wait until nothing moves that should arrive somewhere, at most *patience_s*.
+
+        From then on what a broker still owes to a subscriber may come a little later: until *enough* holds.
+        """
+        started = time.monotonic()
+        calm_since: float | None = None
+        while True:
+            books = await self._books_if_readable()
+            now = time.monotonic()
+            calm_since = (calm_since or now) if books and not unsettled(books) else None
+            is_over = books and calm_since and (enough(books) or now - calm_since > _LATE_S)
+            if is_over or now - started > patience_s:
+                return Settled(books=books or await self.books(), seconds=(calm_since or now) - started)
+            await asyncio.sleep(_LOOK_S)
+
+    async def _books_if_readable(self) -> Books | None:
+        try:
+            return await self.books()
+        except (BusError, *UNAVAILABLE):
+            return None
+
+    def move(self, route: Route, path: str) -> None:
+        """Note that the router knows a new address of a route: nothing sent from now on may go to the old one."""
+        index = next(i for i, each in enumerate(self.destinations) if each.route.route_id == route.route_id)
+        old = self.destinations[index]
+        past = [Address(name=each.name, until=min(each.until, time.monotonic())) for each in old.addresses]
+        self.destinations[index] = Destination(
+            route=old.route, addresses=(*past, Address(name=path)), is_healthy=old.is_healthy
+        )
+
+    def healthy(self) -> list[Destination]:
+        return [each for each in self.destinations if each.route.name == "healthy"]
+
+
+@asynccontextmanager
+async def open_world(
+    pulse: Pulse,
+    name: str,
+    random: Random,
+    *,
+    patience_s: float = 120.0,
+    over_mqtt: bool = True,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+) -> AsyncGenerator[World, None]:
+    """Yield a world whose routes are known to the router; *more* webhooks are members of RouteInput by name.
+
+    Without *over_mqtt* no broker is between Pulse and the others, who then know at once what became of a message.
+    """
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(open_receiver())
+        tenants = [await pulse.tenant(f"{name}-{side}") for side in ("a", "b")]
+        devices = [
+            device for tenant in tenants for device in await pulse.devices(tenant, *(f"d{n}" for n in range(_DEVICES)))
+        ]
+        mqtt = devices[::_DEVICES] if over_mqtt else []
+        http = [device for device in devices if device not in mqtt]
+        flood = Flood(http, mqtt, interval_s=_INTERVAL_S, random=random, patience_s=patience_s)
+        let_go = asyncio.Event()
+        stack.callback(let_go.set)
+        made = [route for tenant in tenants for route in await _routes(tenant, receiver, let_go, more or {})]
+        made += [await _mirror(tenant) for tenant in tenants if over_mqtt]
+        stack.push_async_callback(_park, pulse, made)
+        mirrors = [await stack.enter_async_context(mirrored(tenant, flood.sendings)) for tenant in tenants if over_mqtt]
+        secrets = {path_of(route): route.secret for route in made if route.secret}
+        yield World(
+            pulse=pulse,
+            tenants=tenants,
+            flood=flood,
+            receiver=receiver,
+            routes=made,
+            destinations=[await _destination(pulse, route) for route in made],
+            webhooks=WebhookReceipts(receiver, secrets, flood.sendings),
+            mirrors=mirrors,
+        )
+
+
+def path_of(route: Route) -> str:
+    """Return the path at the receiver to which a webhook delivers at first."""
+    return f"/{route.tenant.tenant_id}/{route.name}"
+
+
+async def _routes(
+    tenant: Tenant, receiver: Receiver, let_go: asyncio.Event, more: Mapping[str, Mapping[str, Any]]
+) -> list[Route]:
+    prefix = f"/{tenant.tenant_id}"
+    receiver.behaviour[f"{prefix}/gone"] = always(404)
+    receiver.behaviour[f"{prefix}/hanging"] = hangs(let_go)
+    return await asyncio.gather(
+        tenant.webhook(receiver.url(f"{prefix}/healthy"), name="healthy", policy=_PATIENT),
+        tenant.webhook(receiver.url(f"{prefix}/odd"), name="odd", payload_filter={"parity": 1}, policy=_PATIENT),
+        tenant.webhook(receiver.url(f"{prefix}/gone"), name="gone", topic_filter="tenant/+/device/d2/#"),
+        tenant.webhook("http://127.0.0.1:9/", name="down", topic_filter="tenant/+/device/d0/#", policy=_PATIENT),
+        tenant.webhook(
+            receiver.url(f"{prefix}/hanging"), name="hanging", topic_filter="tenant/+/device/d1/#", policy=_HANGS
+        ),
+        *(_webhook(tenant, receiver.url(f"{prefix}/{name}"), name, members) for name, members in more.items()),
+    )
+
+
+async def _mirror(tenant: Tenant) -> Route:
+    return await tenant.republish(f"{mirror_address(tenant)}/{{device_id}}", name="mirror", policy=_PATIENT)
+
+
+async def _webhook(tenant: Tenant, url: str, name: str, members: Mapping[str, Any]) -> Route:
+    wanted: dict[str, Any] = {"name": name, "policy": _PATIENT, **members}
+    return await tenant.webhook(url, **wanted)
+
+
+async def _destination(pulse: Pulse, route: Route) -> Destination:
+    stored = await routes.find_route(pulse.control, route.tenant.tenant_id, route.name)
+    address = mirror_address(route.tenant) if stored.route.kind == "mqtt_republish" else path_of(route)
+    return Destination(route=stored.route, addresses=(Address(name=address),), is_healthy=route.name not in _TROUBLED)
+
+
+async def _park(pulse: Pulse, made: Sequence[Route]) -> None:
+    """Leave nothing behind that is tried again and again beside the next run."""
+    for route in made:
+        if route.name in _TROUBLED:
+            await routes.set_route_enabled(pulse.control, route.tenant.tenant_id, route.name, ACTOR, enabled=False)

@@ -1,0 +1,81 @@
+"""`just chaos`: plays cells, prints a row for each, and ends with 1 if one has findings.
+
+python tests/chaos/run.py [--cell N]... [--seed S]... [--long] [--results FILE]
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chaos_campaign import Report, play
+from chaos_cells import CELLS, Cell
+from chaos_site import LONG, SHORT, Ground, Scale, open_site
+
+from pulse_testkit.faults import FaultUnavailable
+
+HEADER = (
+    "| cell | fault | seed | acknowledged | duplicates | settled in s "
+    "| healthy p99 in ms, before / after | most memory in MiB | took s | findings |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+async def main() -> int:
+    wanted = _arguments()
+    cells = [cell for cell in CELLS if not wanted.cell or cell.number in wanted.cell]
+    seeds = wanted.seed or [int(datetime.now(UTC).timestamp()) % 100_000]
+    scale = LONG if wanted.long else SHORT
+    _say(HEADER, wanted.results)
+    failed = 0
+    for ground in Ground:
+        if chosen := [cell for cell in cells if cell.ground is ground]:
+            failed += await _play_on(ground, chosen, seeds, scale, wanted.results)
+    return min(failed, 1)
+
+
+async def _play_on(ground: Ground, cells: list[Cell], seeds: list[int], scale: Scale, results: Path | None) -> int:
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        try:
+            async with open_site(Path(folder), ground) as site:
+                for cell in cells:
+                    for seed in seeds:
+                        report = await play(site, cell, seed, scale)
+                        failed += bool(report.findings)
+                        _say(report.line(), results)
+                        _explain(report)
+        except FaultUnavailable as exc:
+            for cell in cells:
+                _say(f"| {cell.number} | {cell.name} | - | - | - | - | - | - | - | skipped: {exc} |", results)
+    return failed
+
+
+def _explain(report: Report) -> None:
+    peaks = (f"{peak.name}: {peak.seen:.0f} of {peak.cap:.0f}" for peak in report.peaks)
+    for line in (*report.proofs, *peaks, *map(str, report.findings)):
+        sys.stderr.write(f"  {line}\n")
+    sys.stderr.flush()
+
+
+def _say(line: str, results: Path | None) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+    if results:
+        with results.open("a") as file:
+            file.write(f"{line}\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cell", type=int, action="append", choices=[cell.number for cell in CELLS])
+    parser.add_argument("--seed", type=int, action="append", help="the same seed sends the same and strikes alike")
+    parser.add_argument("--long", action="store_true", help="a minute instead of seconds")
+    parser.add_argument("--results", type=Path, help="a file to append the table to")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,64 @@
+"""Faults that CI has the time for: the ledger balances after each. `just chaos` plays the others too."""
+
+import re
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from chaos_campaign import play
+from chaos_cells import CELLS, Cell
+from chaos_site import SHORT, Ground, Site, open_site
+
+from pulse_testkit.faults import FaultUnavailable
+
+pytestmark = pytest.mark.timeout(300)
+
+IN_CI = [cell for cell in CELLS if cell.in_ci]
+HERE = Path(__file__).parent
+OPERATING = HERE.parents[1] / "docs" / "operating" / "faults.md"
+SERVICES = HERE.parents[1] / "services"
+SEED = 1
+
+
+@pytest.fixture(scope="module", params=list(Ground))
+async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Site]:
+    try:
+        async with open_site(tmp_path_factory.mktemp("chaos"), request.param) as opened:
+            yield opened
+    except FaultUnavailable as exc:
+        pytest.skip(str(exc))
+
+
+def on_their_ground() -> list[object]:
+    cases = ((cell.ground, cell) for cell in IN_CI)
+    return [pytest.param(ground, cell, id=cell.name) for ground, cell in cases]
+
+
+@pytest.mark.parametrize(("site", "cell"), on_their_ground(), indirect=["site"])
+async def test_the_ledger_balances_after(site: Site, cell: Cell) -> None:
+    report = await play(site, cell, SEED, SHORT)
+    print(report.line(), *report.proofs, sep="\n")
+    assert report.findings == []
+
+
+def test_there_are_twelve_cells_and_six_of_them_here() -> None:
+    assert [cell.number for cell in CELLS] == list(range(1, 13))
+    assert len(IN_CI) >= 6
+
+
+def test_every_kill_point_of_the_services_is_struck() -> None:
+    points = {
+        name
+        for source in SERVICES.rglob("src/**/*.py")
+        for name in re.findall(r'failpoints\.hit\("([^"]+)"\)', source.read_text())
+    }
+    assert points
+    cells = (HERE / "chaos_cells.py").read_text()
+    assert {point for point in points if f'"{point}"' not in cells} == set()
+
+
+def test_every_cell_is_explained_to_operators() -> None:
+    text = " ".join(OPERATING.read_text().split())
+    for cell in CELLS:
+        assert " ".join(cell.story.split()) in text, cell.name
+        assert cell.manual_step is None or cell.manual_step in text
