@@ -267,7 +267,6 @@ async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, re
     [shown] = (await stack.pulse("dlq", "show", message_id, *arguments)).json
     assert shown["payload"] == {"v": 9}
     assert shown["destination_config"] == {"url": receiver.url("/dead"), "secret_headers": "***"}
-    assert receiver.of("/dead")[0].headers["x-key"] == "canary-4711"
 
 
 async def _post(stack: Running, tenant: str, device: str, token: str, status: int) -> str:
