@@ -14,10 +14,10 @@ from blast_radius.world import TYPE, Strand, tenants
 from pulse_bus.api import api_request
 from pulse_bus.connection import Connection, connect
 from pulse_cli.control import open_control
-from pulse_cli.demo.holdings import read_holdings
 from pulse_cli.embedded.folder import DataFolder
 from pulse_cli.embedded.plan import embedded_stack
 from pulse_cli.embedded.stack import EmbeddedStack
+from pulse_cli.ledger.holdings import read_holdings
 from pulse_cli.target import find_target
 from pulse_contracts.ids import TenantId
 from pulse_contracts.topology import DEAD_LETTER_WRITER, DEADLETTER, ROUTER, SIDING, STORE, deliver_consumer
@@ -71,7 +71,7 @@ class Pulse:
     async def account(self) -> Account:
         holdings = await read_holdings(self._control.pool, self._bus, [TenantId(t) for t in tenants(self.strands)])
         return Account(
-            dead_lettered=frozenset(message for message, _ in holdings.dead_lettered),
+            dead_lettered=frozenset(message for _, (message, _) in holdings.dead_lettered),
             waiting=frozenset(message for message, _ in holdings.in_streams) | holdings.unrouted,
         )
 

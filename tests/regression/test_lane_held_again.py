@@ -65,6 +65,7 @@ async def _gate(bus: Bus, lanes: Lanes[Held]) -> FastLaneGate:
             dead_letters=dead_letters,
             attempts=attempts,
             descriptors={},
+            secret_fields=lambda _route: (),
             metrics=metrics,
             clock=clock,
         ),

@@ -75,6 +75,7 @@ async def _process(bus: Bus, owner: str, clock: ManualClock, stack: AsyncExitSta
         dead_letters=publisher,
         attempts=publisher,
         descriptors={},
+        secret_fields=book.secret_fields,
         metrics=metrics,
         clock=clock,
     )
