@@ -250,7 +250,7 @@ CELLS: Final[Sequence[Cell]] = (
     Cell(number=2, name="kill-router", strike=kill_router, in_ci=True),
     Cell(number=3, name="kill-delivery", strike=kill_delivery, in_ci=True),
     Cell(number=4, name="random-kills", strike=random_kills),
-    Cell(number=5, name="nats-killed", strike=nats_killed),
+    Cell(number=5, name="nats-killed", strike=nats_killed, in_ci=True),
     Cell(number=6, name="nats-frozen", strike=nats_frozen),
     Cell(
         number=7,
