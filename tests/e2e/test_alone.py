@@ -26,6 +26,9 @@ from pulse_cli.embedded.stack import EmbeddedStack
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv")
 MAX_RESIDENT_MIB = 150
+MEMBERS = {f"pulse-{path.name}" for folder in ("libs", "services") for path in (ROOT / folder).iterdir()}
+rebuilt: set[str] = set()
+"""Members that were built in this session."""
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,7 +46,11 @@ def build_alone(service: str, where: Path) -> list[str]:
     environment.pop("VIRTUAL_ENV", None)
     uv, *arguments = images().build_command(service)
     assert uv == "uv"
+    # uv knows wheels of members by their pyproject.toml alone: it would take one of sources that have changed since.
+    for member in sorted(MEMBERS - rebuilt):
+        arguments += ["--refresh-package", member]
     subprocess.run([UV, "--quiet", *arguments], cwd=ROOT, env=environment, check=True)
+    rebuilt.update(path.name.replace("_", "-") for path in where.glob("lib/*/site-packages/pulse_*") if path.is_dir())
     program, *options = images().entry_point(service)
     return [str(where / "bin" / program), *options]
 
