@@ -6,13 +6,12 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
-import typer
 import yaml
 from deploy_helm import SETTINGS
 from deploy_nats import ROOT
 from typer.core import TyperCommand, TyperGroup
 
-from pulse_cli.main import app
+from pulse_cli.lazy import load
 from pulse_runtime import events
 from pulse_runtime.metrics import reference_rows
 from pulse_runtime.setting_sources import SECRETS_DIR
@@ -39,7 +38,8 @@ def test_every_pulse_command_parses(page: Path) -> None:
 
 def parse(arguments: list[str]) -> None:
     """Raise what the command line would say of *arguments*."""
-    command = typer.main.get_command(app)
+    name, *arguments = arguments
+    command = load(name)
     while isinstance(command, TyperGroup):
         name, *arguments = arguments
         command = command.commands[name]

@@ -7,7 +7,6 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-import typer
 from deploy_custom_resources import SCHEMAS
 from deploy_helm import (
     CHART,
@@ -22,9 +21,8 @@ from deploy_helm import (
     rendered,
     selects,
 )
-from typer.core import TyperGroup
 
-from pulse_cli.main import app
+from pulse_cli.lazy import load
 from pulse_runtime.metrics import reference_rows
 
 OLDEST = "1.30"
@@ -151,9 +149,7 @@ def test_the_hooks_migrate_then_provision_and_need_nothing_of_the_release(chart:
         [container] = spec["containers"]
         command, *options = container["args"]
         # Parsed by the command itself: an unknown option or value would end here.
-        pulse = typer.main.get_command(app)
-        assert isinstance(pulse, TyperGroup)
-        pulse.commands[command].make_context(command, options)
+        load(command).make_context(command, options)
         assert "envFrom" not in container
         assert "serviceAccountName" not in spec
     if jobs:

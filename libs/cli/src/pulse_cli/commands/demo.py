@@ -65,7 +65,7 @@ def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="demo-", dir=DEFAULT_DATA))
 
 
-def _report(ledger: Ledger, *, as_json: bool) -> None:
+def _report(ledger: "Ledger", *, as_json: bool) -> None:
     if as_json:
         emit(ledger, as_json=True)
     else:
