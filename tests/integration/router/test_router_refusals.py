@@ -34,9 +34,10 @@ MIB = 1024 * 1024
 
 async def test_a_full_delivery_stream_is_told_once_and_waited_for(bus: Bus, manual_clock: ManualClock) -> None:
     await _limit_delivery(bus, 1000)
+    # Before the router runs, so that it takes all three at once.
+    await _send(bus, 3, size_bytes=2000)
     async with _routing(bus, manual_clock, routes=1) as routing:
         with structlog.testing.capture_logs() as events:
-            await _send(bus, 3, size_bytes=2000)
             for _ in range(3):
                 await manual_clock.until_sleeping(3)
                 await manual_clock.advance(1.0)
