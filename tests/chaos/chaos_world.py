@@ -15,7 +15,7 @@ from support.receiver import Receiver, always, hangs, open_receiver
 from support.tenant import ACTOR, Route, Tenant
 
 from pulse_bus.errors import BusError
-from pulse_cli.ledger.facts import Address, Books, Destination, Fault, Receipt
+from pulse_cli.ledger.facts import Address, Books, Destination, Fault, Receipt, Sendings
 from pulse_cli.ledger.holdings import read_holdings
 from pulse_cli.ledger.invariants import examine, unsettled
 from pulse_control import routes
@@ -58,10 +58,12 @@ class World:
 
     async def books(self) -> Books:
         """Read everything as it is now; may raise `BusError` and what `UNAVAILABLE` lists."""
+        # Before the stores are read: what is acknowledged from now on may be on its way when they are.
+        acknowledged = dict(self.flood.sendings.acknowledged)
         async with self.pulse.bus() as bus:
             holdings = await read_holdings(self.pulse.control.pool, bus, [each.tenant_id for each in self.tenants])
         return Books(
-            sendings=self.flood.sendings,
+            sendings=Sendings(attempted=dict(self.flood.sendings.attempted), acknowledged=acknowledged),
             destinations=tuple(self.destinations),
             receipts=[*self.webhooks.read(), *(receipt for mirror in self.mirrors for receipt in mirror)],
             holdings=holdings,

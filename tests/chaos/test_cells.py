@@ -34,7 +34,7 @@ def on_their_ground() -> list[object]:
     return [pytest.param(ground, cell, id=cell.name) for ground, cell in cases]
 
 
-@pytest.mark.parametrize(("site", "cell"), on_their_ground(), indirect=["site"])
+@pytest.mark.parametrize(("site", "cell"), on_their_ground(), indirect=["site"], scope="module")
 async def test_the_ledger_balances_after(site: Site, cell: Cell) -> None:
     report = await play(site, cell, SEED, SHORT)
     print(report.line(), *report.proofs, sep="\n")
