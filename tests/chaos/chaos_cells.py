@@ -172,7 +172,7 @@ async def postgres_killed(strike: Strike) -> None:
 
 
 async def postgres_down(strike: Strike) -> None:
-    """PostgreSQL is down for ten minutes' worth of messages.
+    """PostgreSQL is down for ten minutes' worth of messages, and restarted in an orderly way when it is back.
 
     All services stay ready: ingest keeps accepting, the router and delivery go on with the routes they know. What is
     not stored waits in TELEMETRY: `pulse_ingest_oldest_unstored_age_seconds` shows for how long, and the log says
@@ -183,6 +183,10 @@ async def postgres_down(strike: Strike) -> None:
         enough = flood.acked + strike.scale.backlog
         await eventually(lambda: flood.acked >= enough, 900, what="a backlog")
         strike.prove(flood.acked >= enough, f"{strike.scale.backlog} were acknowledged after PostgreSQL {pid} died")
+    back = strike.pulse.stack.pid("postgres")
+    async with strike.fault("postgres restarted"):
+        await strike.pulse.stack.restart("postgres")
+    strike.prove(strike.pulse.stack.pid("postgres") != back, f"PostgreSQL {back} was replaced in an orderly way")
 
 
 async def link_cut(strike: Strike) -> None:
