@@ -192,7 +192,8 @@ async def postgres_down(strike: Strike) -> None:
 async def link_cut(strike: Strike) -> None:
     """The network between a service and a server is cut, or swallows everything, and heals.
 
-    `/ready` of that service alone says what it cannot reach. A silent loss is noticed after two missed pings, 20 s.
+    `/ready` of a service cut off from nats-server says so, and of no other; cut off from PostgreSQL it stays ready. A
+    silent loss is noticed after two missed pings, 20 s.
     """
     for service, server in (("ingest", "nats"), ("delivery", "nats"), ("router", "postgres"), ("ingest", "postgres")):
         link = strike.site.links.between(service, server)

@@ -11,11 +11,16 @@ from support.pulse import SERVICE_NAMES, Pulse
 
 from pulse_cli.embedded import probe
 from pulse_cli.ledger.facts import Peak
+from pulse_delivery.domain.limits import LaneLimits
 from pulse_testkit.processes import open_sockets, resident_mib
 
 _LOOK_S: Final = 0.25
-_GAUGES: Final = {"pulse_delivery_held_messages": 6000.0, "pulse_delivery_slots_in_use": 4096.0}
-"""Their caps: 0.6 of `max_ack_pending`, and the slot budget."""
+_LIMITS: Final = LaneLimits()
+_GAUGES: Final = {
+    "pulse_delivery_held_messages": float(_LIMITS.held_messages),
+    "pulse_delivery_slots_in_use": float(_LIMITS.slots),
+}
+"""Their caps."""
 _MEMORY_MIB: Final = 300.0
 _SOCKETS: Final = 150.0
 """A world has some thirty destinations at once, with at most 16 attempts in flight each; most answer at once."""

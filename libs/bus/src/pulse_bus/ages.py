@@ -1,4 +1,4 @@
-"""What durable consumers still owe, and for how long: the main figure (design §8), and what services are scaled on."""
+"""What durable consumers still owe, and for how long: the main figure, and what services are scaled on."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

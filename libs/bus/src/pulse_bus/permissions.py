@@ -1,4 +1,4 @@
-"""What each service may do on NATS: allow-only, one user a service (design §9, ADR 0008).
+"""What each service may do on NATS: allow-only, one user a service (ADR 0008).
 
 A subject that is not listed is refused, and the refusal reaches the connection's error callback.
 """

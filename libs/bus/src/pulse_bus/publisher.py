@@ -3,7 +3,7 @@
 A few go without a batch, one by one.
 
 One committer a stream with one batch in flight: while a batch is being fsynced the next one gathers, so batches
-grow with load by themselves, and fsyncs of the same stream never compete (design §4 measured two as worse).
+grow with load by themselves, and fsyncs of the same stream never compete (two were measured as worse: ADR 0004).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The reaper: removes from a limits stream what every required consumer is done with.
 
 On a work-queue stream each removing ack costs an fsync; purging up to the lowest ack floor a few times a second
-does not (design §3). Purging to a sequence is idempotent, so any replica may do it.
+does not (ADR 0002). Purging to a sequence is idempotent, so any replica may do it.
 """
 
 from collections.abc import Sequence

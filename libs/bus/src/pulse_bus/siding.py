@@ -1,4 +1,4 @@
-"""The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (design §4)."""
+"""The siding on the server: what waits there, and the consumer of a troubled route whose turn it is (ADR 0005)."""
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping

@@ -36,7 +36,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePolicy:
-    """How a route's messages are tried (design §11)."""
+    """How a route's messages are tried."""
 
     deadline_s: float = 10.0
     """One bound over DNS, connect, TLS, headers and body of an attempt."""

@@ -1,4 +1,4 @@
-"""Streams and durable consumers: their names, limits, and what protects which promise (design §3, ADR 0002)."""
+"""Streams and durable consumers: their names, limits, and what protects which promise (ADR 0002)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

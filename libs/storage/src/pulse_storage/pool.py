@@ -73,7 +73,7 @@ async def connect(
 
 @asynccontextmanager
 async def tenant_transaction(pool: Pool, tenant: TenantId) -> AsyncGenerator[Connection, None]:
-    """Yield a transaction that sees and writes this tenant's rows only (row security, design §6)."""
+    """Yield a transaction that sees and writes this tenant's rows only (row security, ADR 0007)."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT set_config('app.tenant_id', $1, true)", tenant)
         yield connection

@@ -1,4 +1,4 @@
-"""The bounds of the fast lane, each with the invariant it protects (ADR 0005): starting values, to be measured."""
+"""The bounds of the fast lane, each with the invariant it protects (ADR 0019)."""
 
 from dataclasses import dataclass
 
