@@ -153,11 +153,27 @@ async def test_a_full_stream_refuses_and_says_so(bus: Bus, publisher: Start, str
     committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
 
     answers = await asyncio.gather(
-        *(committer.publish(message(f"m{n}", size=1000)) for n in range(9)), return_exceptions=True
+        *(committer.publish(message(f"m{n}", size=4000)) for n in range(9)), return_exceptions=True
     )
 
     assert {getattr(answer, "reason", None) for answer in answers} == {"stream_full"}
     assert (await stream_state("TELEMETRY"))["messages"] == 0
+
+
+async def test_of_a_batch_larger_than_the_room_there_is_a_part_is_taken(
+    bus: Bus, publisher: Start, stream_state: State
+) -> None:
+    await limit(bus, "TELEMETRY", max_bytes=40_000)
+    committer = await publisher(await bus.connect("ingest"), "TELEMETRY")
+
+    answers = await asyncio.gather(
+        *(committer.publish(message(f"m{n}", size=2000)) for n in range(100)), return_exceptions=True
+    )
+
+    taken = [answer for answer in answers if answer == NEW]
+    assert 10 <= len(taken) < 20
+    assert (await stream_state("TELEMETRY"))["messages"] == len(taken)
+    assert {answer.reason for answer in answers if isinstance(answer, PublishRefused)} == {"stream_full"}
 
 
 async def test_a_stream_that_has_room_again_takes_what_it_refused(bus: Bus, publisher: Start) -> None:

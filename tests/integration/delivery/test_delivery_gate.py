@@ -42,11 +42,12 @@ class Process:
 
     gate: FastLaneGate
     troubles: Troubles
+    lanes: Lanes[Held]
 
     @property
     def gathers(self) -> bool:
         """Whether new messages of the route gather in its lane, though the siding holds others."""
-        return not self.troubles.is_troubled(ONE)
+        return not self.troubles.is_troubled(ONE) or self.lanes.is_held(ONE.route)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ async def _process(bus: Bus, owner: str, clock: ManualClock, stack: AsyncExitSta
     stack.push_async_callback(asyncio.wait, {listening})
     stack.callback(listening.cancel)
     troubles.replace({ONE: 1})
-    return Process(gate=gate, troubles=troubles)
+    return Process(gate=gate, troubles=troubles, lanes=lanes)
 
 
 async def until(condition: Callable[[], object]) -> None:

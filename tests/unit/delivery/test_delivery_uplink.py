@@ -98,6 +98,14 @@ def test_a_process_that_never_reached_anybody_takes_it_for_its_own_trouble() -> 
     assert uplink.is_down
 
 
+def test_one_tenant_whose_routes_are_all_dead_does_not_stop_a_process_that_just_started() -> None:
+    uplink = Uplink()
+
+    cut(uplink, routes(20, tenants=1), 0.0)
+
+    assert not uplink.is_down
+
+
 def test_a_refusal_without_a_try_says_nothing() -> None:
     uplink, all_routes = Uplink(), routes(20)
     reached(uplink, all_routes, 0.0)

@@ -10,7 +10,6 @@ from pulse_bus.errors import ApiError, BusUnavailable
 API_TIMEOUT_S: Final = 5.0
 CONSUMER_NOT_FOUND: Final = 10014
 STREAM_NOT_FOUND: Final = 10059
-CONSUMER_EXISTS: Final = 10148
 NANOSECONDS: Final = 1_000_000_000
 
 

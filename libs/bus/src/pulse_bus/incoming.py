@@ -75,7 +75,7 @@ class Incoming:
 
     async def hold(self) -> None:
         """Tell the server that the work goes on, while the message is ours."""
-        if self.has_lapsed:
+        if self.has_lapsed or not self._connection.is_connected:
             return
         self.held_until = self._clock.monotonic() + self._ack_wait_s
         await self._send(b"+WPI")

@@ -195,16 +195,15 @@ class Publisher:
         try:
             duplicate = await self._send_until_answered(messages)
         except _Rejected as rejected:
-            parts = split_batch(messages) if _may_be_one_message(rejected) else [messages]
-            if len(parts) > 1:
-                self._metrics.batch_splits_total.labels(stream=self._stream, reason=str(rejected.err_code)).inc()
-                for part in parts:
-                    await self._commit(part, verdicts)
+            if len(messages) == 1:
+                self._refuse(messages, verdicts, rejected)
                 return
-            error = self._refusal(rejected)
-            self._metrics.refused_total.labels(stream=self._stream, reason=error.reason).inc(len(messages))
-            self._count("refused", messages)
-            verdicts.failed.update((message.message_id, error) for message in messages)
+            self._metrics.batch_splits_total.labels(stream=self._stream, reason=str(rejected.err_code)).inc()
+            if _may_be_one_message(rejected):
+                for part in split_batch(messages):
+                    await self._commit(part, verdicts)
+            else:
+                await self._commit_what_fits(messages, verdicts, rejected)
         except BusUnavailable as exc:
             self._count("timeout", messages)
             verdicts.failed.update((message.message_id, exc) for message in messages)
@@ -213,6 +212,22 @@ class Publisher:
             for message in messages:
                 verdicts.committed[message.message_id] = Committed(duplicate=duplicate)
                 self._remember(message.message_id)
+
+    async def _commit_what_fits(self, messages: list[Outgoing], verdicts: _Verdicts, rejected: _Rejected) -> None:
+        """Commit as many as there is room for: a batch larger than the stream would be refused for ever."""
+        middle = len(messages) // 2
+        first, rest = messages[:middle], messages[middle:]
+        await self._commit(first, verdicts)
+        if first[-1].message_id in verdicts.failed:
+            self._refuse(rest, verdicts, rejected)
+        else:
+            await self._commit(rest, verdicts)
+
+    def _refuse(self, messages: list[Outgoing], verdicts: _Verdicts, rejected: _Rejected) -> None:
+        error = self._refusal(rejected)
+        self._metrics.refused_total.labels(stream=self._stream, reason=error.reason).inc(len(messages))
+        self._count("refused", messages)
+        verdicts.failed.update((message.message_id, error) for message in messages)
 
     async def _send_until_answered(self, messages: list[Outgoing]) -> bool:
         """Send until the server says yes or no; returns whether a single message was a duplicate."""

@@ -117,6 +117,9 @@ class Settler:
 
         Then the message is still the caller's to settle: a move is no reason for a dead letter.
         """
+        if message.has_lapsed:
+            message.abandon()
+            return True
         if await self._shunts.put(message, parcel, reason, Claim.MOVE):
             return False
         await message.ack()
@@ -130,6 +133,10 @@ class Settler:
         With no room for it the message waits in its route's siding, and is judged again there. In DELIVERY, held or
         given back, it would count against what may be pulled for everybody: that comes last.
         """
+        if message.has_lapsed:
+            # Another process has it, and may have delivered it.
+            message.abandon()
+            return
         if await self.publish_dead_letter(parcel, route, reason, error) or await self._waits_in_siding(message, parcel):
             await message.ack()
         else:

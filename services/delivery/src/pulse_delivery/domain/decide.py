@@ -17,7 +17,7 @@ from typing import Final, assert_never
 
 from pulse_contracts.disposition import DeadLetter, Disposition, ProbeFailed, Settle, Shunt
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
-from pulse_contracts.routes import RoutePolicy
+from pulse_contracts.routes import Route, RoutePolicy
 from pulse_delivery.domain.backoff import asked_s, pause_s
 
 HEAD_TRIES: Final = 3
@@ -58,11 +58,26 @@ def is_expired(routed_at: datetime, policy: RoutePolicy, now: datetime) -> bool:
     return now - routed_at >= timedelta(seconds=policy.max_age_s)
 
 
+def waits_since(routed_at: datetime, route: Route) -> datetime:
+    """Return when a message began to wait for its destination: parked time does not count."""
+    return max(routed_at, route.enabled_at)
+
+
+def is_overdue(routed_at: datetime, route: Route, now: datetime) -> bool:
+    """Whether a message that was routed then has waited longer than *route* wants it to."""
+    return is_expired(waits_since(routed_at, route), route.policy, now)
+
+
+def overdue(policy: RoutePolicy) -> str:
+    """Say that a message has waited too long."""
+    return f"not delivered within {policy.max_age_s:g} s"
+
+
 def _after_failure(
     failed: Failed, attempt: Attempt, policy: RoutePolicy, now: datetime, random: Callable[[], float]
 ) -> Disposition:
     if is_expired(attempt.routed_at, policy, now):
-        return DeadLetter(reason="max_age", error=f"not delivered within {policy.max_age_s:g} s: {failed.error}")
+        return DeadLetter(reason="max_age", error=f"{overdue(policy)}: {failed.error}")
     if failed.answered and attempt.answered >= policy.max_attempts:
         return DeadLetter(
             reason="max_attempts", error=f"answered with failure {attempt.answered} times: {failed.error}"

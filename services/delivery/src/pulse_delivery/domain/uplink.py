@@ -54,7 +54,8 @@ class Uplink:
 
     def _is_majority(self, now: float) -> bool:
         if self._reached_at is None:
-            return True
+            # One tenant alone proves nothing: its dead endpoints must not stop everybody after a start.
+            return len(_tenants(self._lost)) > 1
         if now - self._reached_at < _QUIET_S:
             return False
         return 2 * len(self._lost) > len(self._reached) and 2 * len(_tenants(self._lost)) > len(_tenants(self._reached))

@@ -19,7 +19,7 @@ from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
 from pulse_delivery.adapters.settler import Result, Settler
-from pulse_delivery.domain.decide import Attempt, decide
+from pulse_delivery.domain.decide import Attempt, decide, is_overdue, overdue, waits_since
 from pulse_delivery.domain.holding import Holding, Load
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
@@ -172,6 +172,11 @@ class FastLane:
             )
         elif not route.enabled:
             self._shunt(item, "parked")
+        elif is_overdue(item.parcel.routed_at, route, self._clock.now()):
+            self._spawn(
+                self._settler.dead_letter(item.message, item.parcel, route, "max_age", overdue(route.policy)),
+                item.message,
+            )
         elif self._troubles.is_troubled(item.parcel.address) and not self._lanes.is_held(route.route_id):
             self._shunt(item, "behind")
         else:
@@ -272,7 +277,7 @@ class FastLane:
     async def _settle(self, item: Held, result: Result, *, is_suspect: bool) -> None:
         route = item.destination.route
         parcel = item.parcel.after(result.outcome)
-        attempt = Attempt(answered=parcel.answered, routed_at=parcel.routed_at)
+        attempt = Attempt(answered=parcel.answered, routed_at=waits_since(parcel.routed_at, route))
         disposition = decide(result.outcome, attempt, route.policy, self._clock.now(), random=random)
         if isinstance(disposition, Shunt):
             # Before anything is awaited: from here on the route is troubled, and what waits goes behind.

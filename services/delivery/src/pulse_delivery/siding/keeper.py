@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -25,6 +26,7 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
+_SWEEP_AT_MOST_S: Final = 2.0
 _MEASURED_ROUTES: Final = 20
 
 
@@ -92,7 +94,10 @@ class TurnKeeper:
             await self._read()
             plan = await self._plan()
             await self._carry_out(plan, group)
-            await self._sweep_the_unserved()
+            # A dead letter is waited for as long as DEADLETTER takes none; the turns must not stand still for it.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP_AT_MOST_S):
+                    await self._sweep_the_unserved()
             await self._measure_oldest()
             await self._stocktaking.sample()
         except BusError as exc:

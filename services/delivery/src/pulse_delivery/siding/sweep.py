@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import MutableMapping
-from datetime import datetime
 from typing import Final
 
 from pulse_bus.siding import Siding
@@ -11,7 +10,7 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.parcels import read_parcel
 from pulse_delivery.adapters.route_book import Destination, RouteBook
 from pulse_delivery.adapters.settler import Settler
-from pulse_delivery.domain.decide import is_expired
+from pulse_delivery.domain.decide import is_overdue, overdue
 from pulse_delivery.domain.parcel import Parcel
 from pulse_runtime.clock import Clock
 
@@ -59,7 +58,7 @@ class Sweep:
                 parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
             except InvalidEnvelope:
                 return expired, False
-            if not is_expired(waits_since(parcel, destination), destination.route.policy, self._clock.now()):
+            if not is_overdue(parcel.routed_at, destination.route, self._clock.now()):
                 return expired, False
             expired.append((head.stream_seq, tried.pop(parcel.delivery_id, parcel)))
             sequence = head.stream_seq + 1
@@ -67,16 +66,8 @@ class Sweep:
 
     async def _bury(self, sequence: int, parcel: Parcel, destination: Destination) -> bool:
         """Return False when there is no room for the dead letter: the message stays until there is."""
-        if not await self._settler.publish_dead_letter(parcel, destination.route, "max_age", overdue(destination)):
+        route = destination.route
+        if not await self._settler.publish_dead_letter(parcel, route, "max_age", overdue(route.policy)):
             return False
         await self._siding.remove(sequence)
         return True
-
-
-def waits_since(parcel: Parcel, destination: Destination) -> datetime:
-    """Return when the message began to wait for its destination: parked time does not count."""
-    return max(parcel.routed_at, destination.route.enabled_at)
-
-
-def overdue(destination: Destination) -> str:
-    return f"not delivered within {destination.route.policy.max_age_s:g} s"

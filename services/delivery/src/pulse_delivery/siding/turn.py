@@ -21,11 +21,10 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination
 from pulse_delivery.domain.backoff import pause_s
-from pulse_delivery.domain.decide import Attempt, decide, is_expired
+from pulse_delivery.domain.decide import Attempt, decide, is_overdue, overdue, waits_since
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.roster import Rest
 from pulse_delivery.siding.breaker import Breaker
-from pulse_delivery.siding.sweep import overdue, waits_since
 from pulse_delivery.siding.tools import TurnTools
 from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED, TURN_ADOPTED
 from pulse_runtime.logging import get_logger
@@ -201,15 +200,16 @@ class Turn:
             await self._tools.settler.dead_letter(
                 message, parcel, destination.route, "route_deleted", "the route was deleted"
             )
-        elif is_expired(waits_since(parcel, destination), destination.route.policy, self._tools.clock.now()):
-            await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", overdue(destination))
+        elif is_overdue(parcel.routed_at, destination.route, self._tools.clock.now()):
+            error = overdue(destination.route.policy)
+            await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", error)
         else:
             await self._attempt(message, parcel, destination)
 
     async def _attempt(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
         tools, route = self._tools, destination.route
         async with self._queue:
-            may_begin = await tools.gate.slot(self._address, lambda: self._is_called_off(parcel, destination))
+            may_begin = await tools.gate.slot(self._address, lambda: self._is_called_off(message, parcel, destination))
         if not may_begin:
             await message.nak()
             return
@@ -221,7 +221,7 @@ class Turn:
         parcel = self._heads.pop(parcel.delivery_id, parcel).after(result.outcome)
         attempt = Attempt(
             answered=parcel.answered,
-            routed_at=waits_since(parcel, destination),
+            routed_at=waits_since(parcel.routed_at, destination.route),
             is_probe=True,
             answered_as_head=parcel.answered - came_with,
             failures=self._breaker.failures,
@@ -247,14 +247,15 @@ class Turn:
                 await tools.settler.record(parcel, route, result)
                 await self._fail(message, error, until)
 
-    def _is_called_off(self, parcel: Parcel, destination: Destination) -> bool:
+    def _is_called_off(self, message: Incoming, parcel: Parcel, destination: Destination) -> bool:
         """Whether an attempt that has not begun would not be made now; judged afresh when the message comes back."""
         return (
             self._finishing
+            or message.has_lapsed
             or self._trouble is not None
             or self._breaker.pause_until is not None
             or self._tools.book.get(self._address.route) is not destination
-            or is_expired(waits_since(parcel, destination), destination.route.policy, self._tools.clock.now())
+            or is_overdue(parcel.routed_at, destination.route, self._tools.clock.now())
         )
 
     def _note_success(self, pending: int) -> None:
