@@ -20,7 +20,8 @@ WORK = {
     "delivery": "pulse_delivery_attempts_total",
 }
 """What each service counts of its work."""
-MORE: dict[str, dict[str, str]] = {"router": {}, "delivery": {}, "ingest": {"PULSE_MQTT_HOST": ""}}
+SHARED = {"PULSE_DELIVERY_REPLICAS": "2"}
+MORE: dict[str, dict[str, str]] = {"router": {}, "delivery": SHARED, "ingest": {"PULSE_MQTT_HOST": ""}}
 """Settings of the second processes: the embedded broker has no shared subscriptions, so ingest serves HTTP only."""
 ENOUGH = 30
 INTERVAL_S = 0.05
@@ -96,7 +97,7 @@ async def until_shared(pulse: Pulse, joined: dict[str, Replica]) -> None:
 async def test_processes_join_share_and_leave_under_load(
     tmp_path_factory: pytest.TempPathFactory, receiver: Receiver
 ) -> None:
-    async with running(tmp_path_factory.mktemp("pulse"), PULSE_DELIVERY_REPLICAS="2") as pulse:
+    async with running(tmp_path_factory.mktemp("pulse"), only={"delivery": SHARED}) as pulse:
         tenant = await pulse.tenant()
         route = await tenant.webhook(receiver.url("/all"))
         load = Load(await pulse.devices(tenant, *(f"d{n}" for n in range(6))), str(pulse.http.base_url).rstrip("/"))
