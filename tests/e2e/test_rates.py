@@ -69,7 +69,7 @@ async def test_backlog_is_drained_at_the_rate_until_an_edit_lifts_it(pulse: Puls
     assert _most_within_a_second(times) <= 1 + 4 + 2
 
     edited = time.monotonic()
-    await route.update(policy={}, config={"url": receiver.url("/elsewhere")})
+    await route.update(policy={"rate": None}, config={"url": receiver.url("/elsewhere")})
     before = len(receiver.tried("/backlog"))
     await eventually(lambda: len(receiver.of("/elsewhere")) >= 60 - before - 1, LONG_ENOUGH_S)
     lifted_s = receiver.of("/elsewhere")[-1].at - edited
@@ -107,7 +107,7 @@ async def test_stop_does_not_wait_for_the_rate_and_what_waits_is_delivered_later
     restarted_s = time.monotonic() - began
     print(f"stop: restarted within {restarted_s:.2f} s")
     assert restarted_s < 8  # a drain that waits takes 10
-    await route.update(policy={})
+    await route.update(policy={"rate": None})
     await eventually(lambda: len(receiver.of("/stop")) >= 30, LONG_ENOUGH_S)
     assert sorted(request.message_id for request in receiver.tried("/stop")) == sorted(sent)
 
