@@ -75,12 +75,12 @@ def plant_in_delivery() -> None:
             return response
         return await send(engine, begin_attempt(check_url(location, engine._policy), engine._guard), *request)
 
-    @_plant("siding_swept_twice", Sweep, "_bury")
-    async def _(bury: Callable[..., Any], sweep: Any, sequence: int, parcel: Any, destination: Any) -> bool:
-        done = await bury(sweep, sequence, parcel, destination)
-        if head := await sweep._siding.peek(parcel.address):
+    @_plant("siding_swept_twice", Sweep, "sweep")
+    async def _(sweep_once: Callable[..., Any], sweep: Any, address: Any, *tried: Any) -> bool:
+        may_be_left = await sweep_once(sweep, address, *tried)
+        if head := await sweep._siding.peek(address):
             await sweep._siding.remove(head.stream_seq)
-        return done
+        return may_be_left
 
     @_plant("dead_letter_after_ack", Settler, "dead_letter")
     async def _(_: Callable[..., Any], settler: Settler, message: Any, *dead_letter: Any) -> None:
