@@ -25,6 +25,7 @@ PASSED_ON: Final[Mapping[str, Sequence[str]]] = {
     "PULSE_JUDGEMENT_RETENTION_DAYS": ("router",),
     "PULSE_DELIVERY_WORKER_COUNT": ("delivery",),
     "DELIVERY_WORKER_COUNT": ("delivery",),
+    "PULSE_DELIVERY_LOG_RETENTION_DAYS": ("delivery",),
     "PULSE_DRAIN_S": ("delivery",),
     "PULSE_SIDING_SHARE": ("delivery",),
 }
