@@ -28,6 +28,7 @@ from pulse_runtime.failpoints import VARIABLE as FAILPOINTS
 Pair = tuple[str, str]
 """Message id and route id."""
 
+SHARED = {"PULSE_DELIVERY_REPLICAS": "3"}
 STEPS = ("paused", "before_shunt", "after_shunt", "probe")
 FAULTS = [(verb, step) for verb in ("stop", "kill") for step in STEPS]
 """A process is frozen beside two others, and killed beside one."""
@@ -132,12 +133,12 @@ async def campaigns(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[
     """All faults one after the other; what is frozen stays so until the last one has been shown."""
     folder = tmp_path_factory.mktemp("replicas")
     async with (
-        running(folder, PULSE_DELIVERY_REPLICAS="3") as pulse,
+        running(folder, only={"delivery": SHARED}) as pulse,
         open_receiver() as receiver,
         AsyncExitStack() as stack,
     ):
         made: dict[tuple[str, str], Campaign] = {}
-        async with replica(pulse, "delivery-steady"):
+        async with replica(pulse, "delivery-steady", **SHARED):
             for verb, step in FAULTS[: len(STEPS)]:
                 made[verb, step] = await _campaign(pulse, receiver, verb, step, stack)
         for verb, step in FAULTS[len(STEPS) :]:
@@ -204,7 +205,7 @@ async def test_every_process_delivers_and_serves(campaigns: dict[tuple[str, str]
 async def _campaign(pulse: Pulse, receiver: Receiver, verb: str, step: str, stack: AsyncExitStack) -> Campaign:
     tenant = await pulse.tenant(f"{verb}-{step.replace('_', '-')}")
     point = {FAILPOINTS: f"delivery.{step}={verb}:{AT_SHUNT}"} if "shunt" in step else {}
-    victim = await stack.enter_async_context(replica(pulse, f"delivery-{verb}-{step}", **point))
+    victim = await stack.enter_async_context(replica(pulse, f"delivery-{verb}-{step}", **SHARED, **point))
     device = await tenant.device()
     campaign = Campaign(pulse=pulse, receiver=receiver, tenant=tenant, device=device, victim=victim, step=step)
     for number in range(HEALTHY):
