@@ -65,7 +65,8 @@ class TurnKeeper:
             async with asyncio.TaskGroup() as group:
                 while not self._tools.stopping.is_set():
                     await self._look(group)
-                    await self._clock.sleep(_LOOK_S)
+                    # Uneven: of processes that look in step the first would take every route.
+                    await self._clock.sleep(_LOOK_S * (0.75 + self._tools.random() / 2))
                 await asyncio.Event().wait()
         finally:
             self._turns.clear()
