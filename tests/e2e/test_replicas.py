@@ -39,9 +39,8 @@ ADOPTED_WITHIN_S = 5.0
 SLACK_S = 3.0
 """On a machine that is busy with other tests."""
 SETTLED_WITHIN_S = 60.0
-IN_HAND_S = 10.0
-"""So long an attempt and its acknowledgement take at most, on a machine that is busy with other tests: the deadline,
-then the attempt's record gathers."""
+IN_HAND_S = 4.0
+"""So long an attempt and its acknowledgement take at most: the deadline, then the attempt's record gathers."""
 
 
 @dataclass(slots=True, kw_only=True)
