@@ -43,8 +43,11 @@ class BatchWriter(Generic[R]):
         store: Callable[[Sequence[Entry[R]]], Awaitable[None]],
         last_resort: Callable[[Incoming, str], Awaitable[None]],
         clock: Clock,
+        linger_s: float = 0.0,
     ) -> None:
+        """*linger_s*: so long a batch that is not full gathers, where nobody waits for what is stored."""
         self._consumer = consumer
+        self._linger_s = linger_s
         self._decode = decode
         self._store = store
         self._last_resort = last_resort
@@ -55,8 +58,14 @@ class BatchWriter(Generic[R]):
     async def run(self) -> None:
         """Write until cancelled."""
         while True:
-            messages = await self._consumer.take(_MAX_BATCH)
+            await self._gather()
+            messages = self._consumer.take_now(_MAX_BATCH)
             await self._write([entry for message in messages if (entry := await self._read(message))])
+
+    async def _gather(self) -> None:
+        await self._consumer.arrival()
+        if self._linger_s and self._consumer.buffered < _MAX_BATCH:
+            await self._clock.sleep(self._linger_s)
 
     async def _read(self, message: Incoming) -> Entry[R] | None:
         try:

@@ -22,6 +22,8 @@ from pulse_storage.pool import Pool
 
 _log = get_logger(__name__)
 _UNSTORED_PAUSE_S = 30.0
+_LINGER_S = 0.1
+"""Telemetry is safe in its stream before it is stored: transactions must not take the disk from those who wait."""
 
 
 class TelemetryWriter:
@@ -35,7 +37,12 @@ class TelemetryWriter:
         self._metrics = metrics
         self._clock = clock
         self._writer = BatchWriter[Envelope](
-            consumer, decode=decode_envelope, store=self._store, last_resort=self._quarantine, clock=clock
+            consumer,
+            decode=decode_envelope,
+            store=self._store,
+            last_resort=self._quarantine,
+            clock=clock,
+            linger_s=_LINGER_S,
         )
 
     @property
