@@ -18,10 +18,13 @@ up *args:
 demo *args:
     pulse demo "$@"
 
-# All tests, against real servers that they start themselves
+# With arguments, such as paths or -k EXPRESSION, these only, one after the other.
+# All tests, against real servers that they start themselves: most two at a time, then those that measure times
 [group('test')]
 test *args:
-    pytest "$@"
+    @if [ $# -gt 0 ]; then exec pytest "$@"; fi; \
+    pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"; beside=$?; \
+    [ $beside -le 1 ] && pytest -m alone && exit $beside
 
 # The tests that need no server
 [group('test')]

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 from blast_radius.baseline_system import open_baseline
 from blast_radius.bench import Outcome, open_bench
 from blast_radius.figures import GATE
 from blast_radius.pulse_system import open_pulse
 from blast_radius.rounds import Pace
 from blast_radius.steps import parse_step
+
+pytestmark = pytest.mark.alone
 
 _ROUTES = 60
 _HARD = parse_step("mixed-48")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import pytest
 from support.pulse import Pulse, running
@@ -14,10 +14,15 @@ from support.waiting import eventually
 
 from pulse_cli.ledger.invariants import healthy_bound_s
 
+pytestmark = pytest.mark.alone
+
 _PAIRS = 5
-_SECONDS = 3.0
-_DEVICES = 10
+_SECONDS = 4.0
+_DEVICES = 5
 _INTERVAL_S = 0.1
+"""Fifty messages a second: more, and two cores with the clients on them have no idle time left, alone or not."""
+_TROUBLED: Mapping[str, object] = {"deadline_s": 1.0, "backoff": {"first_s": 0.5, "factor": 2, "cap_s": 300}}
+"""Attempts that hang come to their end, and are probed, while the neighbour is timed."""
 _HUNDREDTH = 99
 
 
@@ -42,14 +47,14 @@ async def test_neighbour_does_not_notice(pulse: Pulse, receiver: Receiver) -> No
 
 
 async def _p99_ms(pulse: Pulse, receiver: Receiver, *, with_trouble: bool, seconds: float = _SECONDS) -> float:
-    """Send a hundred messages a second; returns how long all but a hundredth took from the device to the webhook."""
+    """Send fifty messages a second; returns how long all but a hundredth took from the device to the webhook."""
     tenant = await pulse.tenant("loud" if with_trouble else "calm")
     path, hanging = f"/{tenant.tenant_id}", f"/{tenant.tenant_id}/hanging"
     await tenant.webhook(receiver.url(path), name="healthy")
     let_go = asyncio.Event()
     receiver.behaviour[hanging] = hangs(let_go)
     troubled = [
-        await tenant.webhook(url, name=name, policy=None)
+        await tenant.webhook(url, name=name, policy=_TROUBLED)
         for name, url in (("hanging", receiver.url(hanging)), ("refusing", "http://127.0.0.1:9/"))
         if with_trouble
     ]
@@ -85,7 +90,7 @@ async def _send(device: Device, index: int, seconds: float, sent: dict[str, floa
 
 async def _expect_trouble(tenant: Tenant, receiver: Receiver, hanging: str, number: int) -> None:
     """The two bad routes were really bad: nothing got through, all but the attempts in flight waits."""
-    assert receiver.tried(hanging)
+    assert len(receiver.tried(hanging)) > len({request.message_id for request in receiver.tried(hanging)})
     assert not receiver.of(hanging)
     in_flight = 2 * 16
     await eventually(lambda: _waiting(tenant), until=lambda waiting: waiting >= 2 * number - in_flight)

@@ -4,10 +4,13 @@ import time
 from functools import partial
 from operator import eq
 
+import pytest
 from support.pulse import Pulse
 from support.receiver import Receiver
 from support.tenant import Tenant
 from support.waiting import eventually
+
+pytestmark = pytest.mark.alone
 
 PER_S, BURST = 20, 5
 SLACK = 5

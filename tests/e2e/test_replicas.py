@@ -25,6 +25,8 @@ from pulse_control import routes
 from pulse_runtime.events import ROUTE_DELIVERED, ROUTE_TROUBLED
 from pulse_runtime.failpoints import VARIABLE as FAILPOINTS
 
+pytestmark = pytest.mark.alone
+
 Pair = tuple[str, str]
 """Message id and route id."""
 

@@ -12,6 +12,8 @@ from support.pulse import Pulse, running
 from support.receiver import Receiver, takes
 from support.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 TENANTS, ROUTES_EACH = 20, 10
 ANSWERS_AFTER_S = 0.6
 FROZEN_S = 3.0

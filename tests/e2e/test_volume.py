@@ -15,6 +15,8 @@ from support.waiting import eventually
 
 from pulse_bus.api import api_request
 
+pytestmark = pytest.mark.alone
+
 BURST = int(os.environ.get("PULSE_TEST_BURST", "3000"))
 PER_REQUEST = 500
 INTERVAL_S = 0.1

@@ -9,6 +9,8 @@ from pulse_runtime.clock import SystemClock
 from pulse_runtime.spans import OFF, Span, SpanKind, Tracer
 from pulse_runtime.tracing import TraceContext
 
+pytestmark = pytest.mark.alone
+
 TRACE, SENDER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 UNSAMPLED, SAMPLED = f"00-{TRACE}-{SENDER}-00", f"00-{TRACE}-{SENDER}-01"
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
