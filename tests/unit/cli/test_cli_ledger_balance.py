@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from ledger_books import books, destination, garbage, holding, message, receipt, row
 
-from pulse_cli.ledger.balance import Ledger, RouteAccount, balance
+from pulse_cli.ledger.balance import Ledger, RouteAccount, balance, oldest_waiting_s
 from pulse_cli.ledger.facts import Books
 
 HOT: dict[str, object] = {"temp_max": {"$gte": 20}}
@@ -153,3 +153,12 @@ def test_latencies_are_from_the_first_sending_to_the_healthy_receiver() -> None:
 def test_without_a_healthy_receiver_there_is_no_latency() -> None:
     ledger = balance(replace(whole(), receipts=[]))
     assert (ledger.healthy_p50_ms, ledger.healthy_p99_ms) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("where", [{"in_streams": frozenset({PAIR})}, {"unrouted": frozenset({M2.entry})}])
+def test_the_oldest_undelivered_is_counted_from_its_sending_wherever_it_waits(where: dict[str, Any]) -> None:
+    assert oldest_waiting_s(holding(without_m2(), **where), 107.5) == 7.5
+
+
+def test_nothing_undelivered_is_not_old() -> None:
+    assert oldest_waiting_s(whole(), 107.5) == 0.0

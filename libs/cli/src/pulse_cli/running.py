@@ -1,19 +1,9 @@
-"""Runs a command: one event loop, errors as sentences, exit codes that mean something.
-
-| code | meaning                                                     |
-|------|-------------------------------------------------------------|
-| 0    | done                                                        |
-| 1    | something was lost, or went wrong that should not           |
-| 2    | refused: what was asked for cannot be done as asked         |
-| 3    | no Pulse to talk to, or it cannot be reached                |
-| 4    | there is no such thing                                      |
-| 130  | interrupted                                                 |
-"""
+"""Runs a command: one event loop, errors as sentences, exit codes that mean something."""
 
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, NoReturn
 
 import typer
@@ -29,6 +19,16 @@ REFUSED: Final = 2
 UNREACHABLE: Final = 3
 NOT_FOUND: Final = 4
 INTERRUPTED: Final = 130
+
+EXIT_CODES: Final[Mapping[int, str]] = {
+    0: "Done. Also `pulse up` after it was asked to stop.",
+    FAILED: "Something was lost, or went wrong that should not.",
+    REFUSED: "Refused: what was asked for cannot be done as asked, or was not understood.",
+    UNREACHABLE: "There is no Pulse to talk to, or it cannot be reached.",
+    NOT_FOUND: "There is no such thing.",
+    INTERRUPTED: "Interrupted, by Ctrl-C or a request to end.",
+}
+"""What each means; `pulse nats` ends with the nats CLI's own code once that runs."""
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -19,17 +19,30 @@ _GIVE_UP_S: Final = 60.0
 _ACCEPTED: Final = 202
 
 
+class NotAccepted(Exception):
+    """A device sent a message again and again, and gave up."""
+
+    def __init__(self, entry: str) -> None:
+        self.entry = entry
+        super().__init__(f"{entry} was not accepted within {_GIVE_UP_S:g} s")
+
+
 class Fleet:
     """Replays the series: each device is one place in it and moves on by a day with every message."""
 
     def __init__(
-        self, devices: Sequence[DemoDevice], series: Sequence[Reading], http: str, mqtt: tuple[str, int]
+        self,
+        devices: Sequence[DemoDevice],
+        series: Sequence[Reading],
+        http: str,
+        mqtt: tuple[str, int],
+        sendings: Sendings,
     ) -> None:
         self._devices = devices
         self._series = series
         self._http = http
         self._mqtt = mqtt
-        self.sendings = Sendings()
+        self.sendings = sendings
 
     async def run(self, seconds: float) -> None:
         """Send for *seconds*, then wait for the acknowledgements that are due."""
@@ -64,9 +77,11 @@ class Fleet:
                     while sent is not None:
                         await self._publish(client, sent)
                         sent = await anext(messages, None)
-            except aiomqtt.MqttError:
-                if sent is None or time.monotonic() - sent.first_sent_at > _GIVE_UP_S:
-                    raise
+            except aiomqtt.MqttError as exc:
+                if sent is None:
+                    return
+                if time.monotonic() - sent.first_sent_at > _GIVE_UP_S:
+                    raise NotAccepted(sent.entry) from exc
                 await asyncio.sleep(_RETRY_S)
 
     async def _publish(self, client: aiomqtt.Client, sent: Sent) -> None:
@@ -130,7 +145,7 @@ async def _post_until_accepted(client: httpx.AsyncClient, path: str, sent: Sent,
     give_up_at = sent.first_sent_at + _GIVE_UP_S
     while not await _post(client, path, sent, fields):
         if time.monotonic() > give_up_at:
-            raise TimeoutError(f"{sent.entry} was not accepted within {_GIVE_UP_S:g} s")
+            raise NotAccepted(sent.entry)
         await asyncio.sleep(_RETRY_S)
 
 

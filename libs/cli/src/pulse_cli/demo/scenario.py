@@ -13,6 +13,8 @@ from pulse_control.route_input import RouteInput
 
 TENANTS: Final = ("acme", "globex")
 DEVICES: Final = 50
+DEAD: Final = "dead"
+"""The route whose destination refuses: only here it is no fault that something still waits at the end."""
 DEAD_MAX_AGE_S: Final = 5
 _ACTOR: Final = Actor("demo")
 
@@ -39,7 +41,7 @@ class Scenario:
 
 
 async def set_up(control: Control, receivers: Receivers) -> Scenario:
-    """Make tenants, devices and routes through the same use cases as the CLI."""
+    """Make tenants, devices and routes through the same use cases as the CLI, and tell the receivers the secrets."""
     made: list[DemoDevice] = []
     keys: dict[TenantId, str] = {}
     all_routes: list[Route] = []
@@ -60,6 +62,8 @@ async def set_up(control: Control, receivers: Receivers) -> Scenario:
         for wanted in _routes(tenant, receivers):
             new_route = await routes.create_route(control, tenant, wanted, _ACTOR)
             all_routes.append(new_route.route)
+            if new_route.secret:
+                receivers.expect(tenant, wanted.name, new_route.secret)
     return Scenario(devices=made, routes=all_routes, keys=keys)
 
 
@@ -72,7 +76,7 @@ def _routes(tenant: str, receivers: Receivers) -> list[RouteInput]:
         webhook("healthy", everything, receivers.url(tenant, "healthy")),
         webhook("slow", f"tenant/{tenant}/device/{tenant}-01/#", receivers.url(tenant, "slow")),
         webhook(
-            "dead",
+            DEAD,
             f"tenant/{tenant}/device/{tenant}-02/#",
             receivers.dead_url,
             policy={"max_age_s": DEAD_MAX_AGE_S},

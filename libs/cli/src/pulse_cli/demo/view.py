@@ -4,7 +4,6 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -23,21 +22,12 @@ class Glance:
     elapsed_s: float
     sent_per_s: float
     delivered_per_s: float
+    oldest_undelivered_s: float
+    """Since its device first sent it, whether it waits for the router, on the fast lane or in the siding."""
     ledger: Ledger
     routes: Sequence[Route]
     states: Mapping[str, RouteState]
     """By route id."""
-
-    @property
-    def oldest_undelivered_s(self) -> float:
-        """Age of the oldest message in the siding, in seconds."""
-        now = datetime.now(UTC)
-        ages = [
-            (now - datetime.fromisoformat(state.oldest_routed_at)).total_seconds()
-            for state in self.states.values()
-            if state.oldest_routed_at
-        ]
-        return max(ages, default=0.0)
 
 
 class View(Protocol):
@@ -61,7 +51,7 @@ class LiveView:
         self._live = live
 
     def show(self, glance: Glance) -> None:
-        self._live.update(_table(glance), refresh=True)
+        self._live.update(table_of(glance), refresh=True)
 
 
 @asynccontextmanager
@@ -87,7 +77,8 @@ def summary(glance: Glance) -> str:
     )
 
 
-def _table(glance: Glance) -> Table:
+def table_of(glance: Glance) -> Table:
+    """Return a glance as a table: its summary above, then one row for each route."""
     table = Table(title=summary(glance), title_justify="left", title_style="")
     for column in ("tenant", "route", "kind", "lane", "delivered", "waiting", "dead letters", "paused until"):
         table.add_column(column, justify="right" if column in {"delivered", "waiting", "dead letters"} else "left")

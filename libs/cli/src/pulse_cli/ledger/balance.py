@@ -71,6 +71,12 @@ def balance(books: Books, *, healthy: str = "healthy") -> Ledger:
     )
 
 
+def oldest_waiting_s(books: Books, now: float) -> float:
+    """Return how long ago the oldest message was sent that still waits for a destination, wherever it stands; or 0."""
+    waiting = {entry for route in fates_of(books).routes.values() for entry, _ in route.waiting}
+    return max((now - books.sendings.attempted[entry].first_sent_at for entry in waiting), default=0.0)
+
+
 def _latencies_ms(destinations: Sequence[Destination], books: Books) -> tuple[float, float]:
     taken = sorted(
         seconds

@@ -196,7 +196,7 @@ def unsettled(books: Books) -> list[Finding]:
     ]
     # What others send over the same streams is their own books' matter.
     moving += books.sendings.attempted.keys() & (holdings.unstored | holdings.unrouted | holdings.unquarantined)
-    return list(_found("settled", moving))
+    return list(_found("settled", moving, "not there yet"))
 
 
 def as_quick_as_before(before_s: Sequence[float], after_s: Sequence[float]) -> list[Finding]:

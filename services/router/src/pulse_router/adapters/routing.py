@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -95,7 +96,12 @@ class Routing:
             raise InvalidEnvelope(f"payload: {exc}") from exc
         if not isinstance(payload, dict):
             raise InvalidEnvelope("payload: not an object")
-        return self._table().judge(envelope, payload)  # pyright: ignore[reportUnknownArgumentType] - a JSON object
+        table = self._table()
+        verdict = table.judge(envelope, payload)  # pyright: ignore[reportUnknownArgumentType] - a JSON object
+        if failpoints.enabled("router.ignore_payload_filters"):
+            found = table.indexes[envelope.tenant_id].lookup(envelope.topic)
+            return replace(verdict, matched=tuple(compiled.route for compiled in found))
+        return verdict
 
     async def _publish(self, outgoing: list[Outgoing]) -> None:
         """Return when every match is durable in DELIVERY; a full one stops the router until there is room."""
