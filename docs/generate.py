@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pulse_cli.running import EXIT_CODES
 from pulse_delivery.settings import DeliverySettings
 from pulse_ingest.settings import IngestSettings
 from pulse_router.settings import RouterSettings
@@ -44,7 +45,15 @@ def cli_page() -> str:
         target = Path(folder) / "cli.md"
         command = ["typer", "pulse_cli.main", "utils", "docs", "--name", "pulse", "--output", str(target)]
         subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own arguments
-        return NOTE + "\n" + target.read_text().rstrip() + "\n"
+        return "\n".join([NOTE, target.read_text().rstrip(), "", *exit_codes(), ""])
+
+
+def exit_codes() -> list[str]:
+    rows = [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
+    note = (
+        "What is wrong stands on stderr, as a sentence. `pulse nats` ends with the nats CLI's own code once that runs."
+    )
+    return ["## Exit codes", "", "| code | meaning |", "|---|---|", *rows, "", note]
 
 
 def _present(page: Path) -> str | None:
