@@ -16,7 +16,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @pytest.fixture(scope="module")
 async def pulse(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Pulse]:
-    quick_stats = {"ingest": {"PULSE_STATS_INTERVAL_S": "0.5"}}
+    quick_stats = {"ingest": {"LOG_STATS_EVERY_SECONDS": "0.5"}}
     async with running(tmp_path_factory.mktemp("pulse"), only=quick_stats, PULSE_LOG_LEVEL="debug") as stack:
         yield stack
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 
 from pulse_runtime.settings import ServiceSettings, Unit
 
@@ -34,5 +34,8 @@ class IngestSettings(ServiceSettings):
         default=7, ge=1, le=365, description="How long a re-send with a supplied id is recognised as the same message."
     )
     stats_interval_s: Annotated[float, Unit("s")] = Field(
-        default=10.0, gt=0, description="How often the line of figures is logged."
+        default=10.0,
+        gt=0,
+        validation_alias=AliasChoices("PULSE_STATS_INTERVAL_S", "LOG_STATS_EVERY_SECONDS"),
+        description="How often the line of figures is logged.",
     )

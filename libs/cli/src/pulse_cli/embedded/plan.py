@@ -22,6 +22,7 @@ PASSED_ON: Final[Mapping[str, Sequence[str]]] = {
     "PULSE_TRACE_RATIO": _ALL,
     "PULSE_MESSAGE_ID_RETENTION_DAYS": ("ingest",),
     "PULSE_STATS_INTERVAL_S": ("ingest",),
+    "LOG_STATS_EVERY_SECONDS": ("ingest",),
     "PULSE_JUDGEMENT_RETENTION_DAYS": ("router",),
     "PULSE_DELIVERY_WORKER_COUNT": ("delivery",),
     "DELIVERY_WORKER_COUNT": ("delivery",),
