@@ -9,14 +9,12 @@ import pytest
 from ingest_builders import (
     ACME,
     ACME_KEY,
-    BUSY,
     OTHER_TOKEN,
     SENSOR,
     SENSOR_TOKEN,
-    ListedQuarantine,
-    ListedTelemetry,
-    RegistryOnly,
+    registry,
 )
+from ingest_fakes import DevicesInMemory, QuarantineInMemory, TelemetryInMemory
 from prometheus_client import CollectorRegistry
 
 from pulse_contracts.ids import supplied_message_id
@@ -39,14 +37,14 @@ BATCH = "/ingest/v1/batch"
 class Api:
     """The HTTP edge, without a socket."""
 
-    log: ListedTelemetry
-    quarantine: ListedQuarantine
+    log: TelemetryInMemory
+    quarantine: QuarantineInMemory
     application: Any
-    registry: CollectorRegistry
+    counters: CollectorRegistry
 
     def counted(self, result: str) -> float | None:
         labels = {"protocol": "http", "result": result}
-        return self.registry.get_sample_value("pulse_ingest_messages_total", labels)
+        return self.counters.get_sample_value("pulse_ingest_messages_total", labels)
 
     async def post(
         self, path: str, body: bytes, token: str | None = SENSOR_TOKEN, headers: Mapping[str, str] | None = None
@@ -62,16 +60,16 @@ class Api:
 
 @pytest.fixture(name="api")
 def _api(manual_clock: ManualClock) -> Api:
-    log, quarantine = ListedTelemetry(), ListedQuarantine()
+    log, quarantine = TelemetryInMemory(), QuarantineInMemory()
     # Only tokens that the registry knows are sent here: looking others up in the database is tested with a database.
-    authenticator, registry = RegistryOnly(), CollectorRegistry()
+    authenticator, counters = DevicesInMemory(registry()), CollectorRegistry()
     application = build_application(
         Intake(log, quarantine, manual_clock),
         authenticator,
-        IngestMetrics(registry),
+        IngestMetrics(counters),
         Arrivals(OFF, manual_clock),
     )
-    return Api(log=log, quarantine=quarantine, application=application, registry=registry)
+    return Api(log=log, quarantine=quarantine, application=application, counters=counters)
 
 
 def item(device: str = "sensor-1", tenant: str = "acme", **more: object) -> dict[str, object]:
@@ -99,7 +97,7 @@ async def test_202_is_not_answered_before_the_commit(api: Api, manual_clock: Man
 
 
 async def test_503_with_retry_after_when_the_log_is_full(api: Api) -> None:
-    api.log.answers = [BUSY]
+    api.log.refusals = 1
     answer = await api.post(SINGLE, b'{"t":1}')
     assert error(answer) == (503, "busy", "")
     assert answer.headers["retry-after"] == "5"
@@ -201,13 +199,13 @@ async def test_one_bad_line_of_ndjson_costs_only_itself(api: Api) -> None:
 
 
 async def test_a_batch_of_which_nothing_found_room_is_answered_503(api: Api) -> None:
-    api.log.answers = [BUSY, BUSY]
+    api.log.refusals = 2
     answer = await api.post_batch([item(), item()])
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 async def test_a_batch_of_which_some_found_no_room_says_which(api: Api) -> None:
-    api.log.answers = [BUSY]
+    api.log.refusals = 1
     answer = await api.post_batch([item(), item()])
     assert answer.status_code == 207
     assert sorted(result["status"] for result in answer.json()["results"]) == [202, 503]

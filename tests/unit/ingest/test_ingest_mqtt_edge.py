@@ -2,13 +2,13 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from ingest_builders import ACME, BUSY, STORED, ListedQuarantine, ListedTelemetry, RegistryOnly, settings
+from ingest_builders import ACME, registry, settings
+from ingest_fakes import DevicesInMemory, QuarantineInMemory, TelemetryInMemory
 from prometheus_client import CollectorRegistry
 
 from pulse_contracts.ids import DeviceId, supplied_message_id
 from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.domain.intake import Intake
-from pulse_ingest.domain.ports import Receipt
 from pulse_ingest.mqtt.edge import MqttEdge
 from pulse_ingest.mqtt.session import Arrival
 from pulse_runtime.metrics import IngestMetrics
@@ -23,9 +23,9 @@ class Edge:
     """An edge between a broker that is not there and logs in memory."""
 
     clock: ManualClock
-    telemetry: ListedTelemetry
-    quarantine: ListedQuarantine
-    devices: RegistryOnly
+    telemetry: TelemetryInMemory
+    quarantine: QuarantineInMemory
+    devices: DevicesInMemory
     counters: CollectorRegistry
     edge: MqttEdge
 
@@ -44,8 +44,8 @@ class Edge:
 
 @pytest.fixture(name="edge")
 def _edge(manual_clock: ManualClock) -> Edge:
-    telemetry, quarantine, counters = ListedTelemetry(), ListedQuarantine(), CollectorRegistry()
-    devices = RegistryOnly()
+    telemetry, quarantine, counters = TelemetryInMemory(), QuarantineInMemory(), CollectorRegistry()
+    devices = DevicesInMemory(registry())
     edge = MqttEdge(
         settings(),
         intake=Intake(telemetry, quarantine, manual_clock),
@@ -77,7 +77,7 @@ async def test_a_message_is_acknowledged_once_it_is_committed(edge: Edge) -> Non
 
 
 async def test_a_busy_log_is_tried_again_and_nothing_is_acknowledged_meanwhile(edge: Edge) -> None:
-    edge.telemetry.answers = [BUSY, BUSY, BUSY]
+    edge.telemetry.refusals = 3
     receiving = asyncio.create_task(edge.receive(arrival()))
     await edge.clock.advance(1.4)
     assert not receiving.done()
@@ -89,7 +89,7 @@ async def test_a_busy_log_is_tried_again_and_nothing_is_acknowledged_meanwhile(e
 
 
 async def test_a_refusal_is_acknowledged_once_it_is_in_quarantine(edge: Edge) -> None:
-    edge.quarantine.answers = [BUSY]
+    edge.quarantine.refusals = 1
     receiving = asyncio.create_task(edge.receive(arrival(body=b"not json")))
     await edge.clock.advance(0.4)
     assert not receiving.done()
@@ -144,7 +144,6 @@ async def test_a_retained_message_was_received_when_it_was_published(edge: Edge)
 
 
 async def test_a_repeated_message_is_counted_as_a_duplicate(edge: Edge) -> None:
-    edge.telemetry.answers = [STORED, Receipt(duplicate=True)]
     for _ in range(2):
         await edge.receive(arrival(properties={"message-id": "m-1"}))
     assert (edge.counted("accepted"), edge.counted("duplicate")) == (1, 1)
