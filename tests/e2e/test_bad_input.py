@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiomqtt
+import httpx
 import pytest
 from support.pulse import SERVICE_NAMES, Pulse
+from support.secrets import secrets_of
 from support.tenant import Device, Tenant
 from support.waiting import eventually
 
@@ -104,6 +106,27 @@ async def test_wrong_token_is_refused_over_mqtt(pulse: Pulse) -> None:
     with pytest.raises(aiomqtt.MqttError):
         async with device.mqtt(token="dev_canary-wrong-token"):
             pass
+
+
+async def test_a_device_that_was_never_made_is_refused_over_mqtt(pulse: Pulse) -> None:
+    tenant = await pulse.tenant()
+    made = await tenant.device()
+    for name, token in (("never-made", made.token), ("never-made", tenant.key), ("never-made", "")):
+        with pytest.raises(aiomqtt.MqttError):
+            async with Device(tenant=tenant, device_id=name, token=token).mqtt():
+                pass
+    assert not await tenant.quarantined()
+
+
+async def test_a_device_that_only_the_broker_still_lets_in_is_quarantined(pulse: Pulse) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await pulse.rows("UPDATE devices SET revoked_at = now() WHERE tenant_id = $1", tenant.tenant_id)
+    await eventually(lambda: device.post({}), what="a registry without the device", until=_is_unauthorized)
+    await device.publish({"v": 1})
+    [record] = await eventually(tenant.quarantined)
+    assert (record["topic"], record["reason"], record["payload"]) == (device.topic(), "device_unknown", b'{"v": 1}')
+    assert not [row for row in await tenant.stored() if json.loads(row["payload"])]
 
 
 async def test_another_device_or_tenant_is_forbidden_over_http(pulse: Pulse) -> None:
@@ -242,7 +265,6 @@ async def test_no_secret_is_in_any_log(pulse: Pulse) -> None:
     await eventually(tenant.quarantined)
     await eventually(lambda: pulse.log("delivery", "route_attempt_failed", message_id=token_as_id))
 
-    kept: dict[str, Any] = json.loads((pulse.folder.path / "secrets.json").read_text())
     canaries = {
         "canary-wrong-token",
         "canary-query-secret",
@@ -252,10 +274,7 @@ async def test_no_secret_is_in_any_log(pulse: Pulse) -> None:
         tenant.key,
         route.secret,
         route.secret.removeprefix("whsec_"),
-        kept["encryption_key"],
-        kept["mqtt_client_id"],
-        *kept["nats"].values(),
-        *kept["postgres"].values(),
+        *secrets_of(pulse.folder.path),
     }
     found = {
         (log.name, canary)
@@ -265,6 +284,10 @@ async def test_no_secret_is_in_any_log(pulse: Pulse) -> None:
     }
     assert not found
     assert pulse.log("ingest", "message_quarantined"), "the logs were read"
+
+
+def _is_unauthorized(answer: httpx.Response) -> bool:
+    return answer.status_code == 401
 
 
 async def _nothing_but_the_next_is_stored(tenant: Tenant, device: Device) -> None:
