@@ -42,6 +42,9 @@ class Answer:
 
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+    phrase: str | None = None
+    """What stands behind the status; the usual words if None."""
 
 
 Behaviour = Callable[[Request], Answer | Awaitable[Answer]]
@@ -115,8 +118,9 @@ class Receiver:
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             self.accepted.append(request)
         fields = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-        length = "" if answer.status == HTTPStatus.NO_CONTENT else "content-length: 0\r\n"
-        writer.write(f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n{length}{fields}\r\n".encode())
+        length = "" if answer.status == HTTPStatus.NO_CONTENT else f"content-length: {len(answer.body)}\r\n"
+        phrase = HTTPStatus(answer.status).phrase if answer.phrase is None else answer.phrase
+        writer.write(f"HTTP/1.1 {answer.status} {phrase}\r\n{length}{fields}\r\n".encode() + answer.body)
         await writer.drain()
 
 
