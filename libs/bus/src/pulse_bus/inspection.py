@@ -34,7 +34,8 @@ async def unacknowledged(
 ) -> list[Standing]:
     """Return what *consumer* has not acknowledged yet: everything above its ack floor, so perhaps a little more.
 
-    Without a consumer: everything in the stream that the filter selects. May raise `ApiError` or `BusUnavailable`.
+    Without a consumer: everything in the stream that the filter selects. What comes while this reads is not looked at:
+    a stream may grow as fast as it is read. May raise `ApiError` or `BusUnavailable`.
     """
     start = 1
     if consumer is not None:
@@ -42,8 +43,11 @@ async def unacknowledged(
         if not info["num_pending"] and not info["num_ack_pending"]:
             return []
         start = int(info["ack_floor"]["stream_seq"]) + 1
+    last = int((await api_request(connection, f"STREAM.INFO.{stream}"))["state"]["last_seq"])
     found: list[Standing] = []
-    while (message := await next_message(connection, stream, subject_filter, start)) is not None:
+    while start <= last and (message := await next_message(connection, stream, subject_filter, start)) is not None:
+        if message.stream_seq > last:
+            break
         found.append(message)
         start = message.stream_seq + 1
     return found
