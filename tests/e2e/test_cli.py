@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncGenerator
 from itertools import count
 from pathlib import Path
@@ -13,8 +15,9 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 from support.cli import Running, pulse, pulse_up
-from support.processes import processes_naming
+from support.processes import alive, children, command_line, processes_naming
 from support.receiver import Receiver, always
+from support.secrets import PREFIXES, secrets_of
 from support.waiting import eventually
 
 _numbers = count(1)
@@ -47,11 +50,16 @@ async def test_folder_in_use_is_refused_with_the_pid(stack: Running) -> None:
     assert not said.out
 
 
-async def test_children_end_with_their_stack(tmp_path: Path) -> None:
+async def test_children_end_with_their_stack_which_told_no_secret(tmp_path: Path) -> None:
     async with pulse_up(tmp_path / "data") as running:
         below = processes_naming(running.data)
         assert below
+        await running.pulse("tenant", "create", "acme")
+        secrets = secrets_of(running.data)
     assert not processes_naming(tmp_path / "data")
+    said = await running.ended
+    assert (said.code, json.loads(said.out)) == (0, running.announced)
+    assert not [secret for secret in (*secrets, *PREFIXES) if secret in said.out + said.err]
 
 
 async def test_without_a_stack_commands_end_with_3(tmp_path: Path) -> None:
@@ -269,6 +277,26 @@ async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, re
     assert shown["destination_config"] == {"url": receiver.url("/dead"), "secret_headers": "***"}
 
 
+@pytest.mark.parametrize("victim", ["-m pulse_ingest", "nats-server"])
+async def test_what_is_killed_is_back_at_the_same_addresses(stack: Running, tenant: str, victim: str) -> None:
+    token = (await stack.pulse("device", "create", "d", "--tenant", tenant, "--json")).json[0]["token"]
+    await _post(stack, tenant, "d", token, 202)
+    [killed] = _called(stack, victim)
+    os.kill(killed, signal.SIGKILL)
+    await eventually(lambda: not alive({killed}))
+
+    [successor] = await eventually(lambda: _called(stack, victim), 30)
+    assert successor != killed
+    await eventually(lambda: _answers(stack, tenant, "d", token, 202), 30)
+    assert await eventually(lambda: _may_connect(stack, tenant, "d", token), 30)
+    listed = await stack.pulse("tenant", "list", "--json")
+    assert tenant in {row["tenant_id"] for row in listed.json}
+
+
+def _called(stack: Running, program: str) -> list[int]:
+    return [pid for pid in children(stack.pid) if program in command_line(pid)]
+
+
 async def _post(stack: Running, tenant: str, device: str, token: str, status: int) -> str:
     url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
     async with httpx.AsyncClient() as client:
@@ -279,8 +307,11 @@ async def _post(stack: Running, tenant: str, device: str, token: str, status: in
 
 async def _answers(stack: Running, tenant: str, device: str, token: str, status: int) -> bool:
     url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
-    async with httpx.AsyncClient() as client:
-        answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
+    try:
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
+    except httpx.TransportError:
+        return False
     return answer.status_code == status
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Running:
     pid: int
     data: Path
     announced: dict[str, Any]
+    ended: asyncio.Future[Said] = field(repr=False)
+    """What it came to: its whole output."""
 
     async def pulse(self, *arguments: str) -> Said:
         """Run a command against this stack."""
@@ -58,13 +60,16 @@ async def pulse_up(data: Path) -> AsyncGenerator[Running, None]:
     """Yield a stack that `pulse up` runs; it is interrupted and has ended afterwards."""
     process = await _start("up", "--data", str(data), "--json")
     assert process.stdout
+    ended: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+    line = b""
     try:
         line = await asyncio.wait_for(process.stdout.readline(), _STARTS_WITHIN_S)
-        yield Running(pid=process.pid, data=data, announced=json.loads(line))
+        yield Running(pid=process.pid, data=data, announced=json.loads(line), ended=ended)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.communicate(), _ENDS_WITHIN_S)
+        out, err = await asyncio.wait_for(process.communicate(), _ENDS_WITHIN_S)
+        ended.set_result(Said(code=process.returncode or 0, out=(line + out).decode(), err=err.decode()))
 
 
 async def _start(*arguments: str, cwd: Path | None = None) -> asyncio.subprocess.Process:

@@ -1,19 +1,52 @@
-"""Finds processes by the folder that they work on."""
+"""Finds processes, by the folder that they work on or by who started them."""
 
 import os
 from pathlib import Path
 
 
 def processes_naming(folder: Path) -> list[int]:
-    """Return the processes, ours excepted, whose command line names *folder* or that have a file in it open."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                named = os.fsencode(folder) in (entry / "cmdline").read_bytes()
-                open_here = any(handle.readlink().is_relative_to(folder) for handle in (entry / "fd").iterdir())
-            except OSError:
-                continue
-            if named or open_here:
-                found.append(int(entry.name))
-    return found
+    """Return the processes, ours excepted, that name *folder* when called, work in it or have a file in it open.
+
+    PostgreSQL's children name it nowhere and may have no file of it open, but they stay in their cluster's folder.
+    """
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and _works_on(entry, folder)
+    ]
+
+
+def _works_on(process: Path, folder: Path) -> bool:
+    try:
+        if os.fsencode(folder) in (process / "cmdline").read_bytes():
+            return True
+        return any(link.readlink().is_relative_to(folder) for link in (process / "cwd", *(process / "fd").iterdir()))
+    except OSError:
+        return False
+
+
+def children(pid: int) -> set[int]:
+    """Return all descendants of a process, by /proc."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(entry.parent.name)] = int(fields[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+def alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+
+
+def command_line(pid: int) -> str:
+    """Return how a process was called; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
