@@ -72,7 +72,8 @@ class Pulse:
         holdings = await read_holdings(self._control.pool, self._bus, [TenantId(t) for t in tenants(self.strands)])
         return Account(
             dead_lettered=frozenset(message for _, (message, _) in holdings.dead_lettered),
-            waiting=frozenset(message for message, _ in holdings.in_streams) | holdings.unrouted,
+            waiting=frozenset(message for message, _ in holdings.undelivered | holdings.set_aside | holdings.unfiled)
+            | holdings.unrouted,
         )
 
     async def until_routed(self) -> None:

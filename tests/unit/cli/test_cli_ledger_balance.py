@@ -73,18 +73,20 @@ PAIR = (M2.entry, "acme-healthy")
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
-        ({"in_streams": frozenset({PAIR})}, (3, 2, 1, 0, 0)),
+        ({"set_aside": frozenset({PAIR})}, (3, 2, 1, 0, 0)),
+        ({"undelivered": frozenset({PAIR})}, (3, 2, 1, 0, 0)),
         ({"unrouted": frozenset({M2.entry})}, (3, 2, 1, 0, 0)),
         ({"dead_lettered": frozenset({("acme", PAIR)})}, (3, 2, 0, 1, 0)),
         # On its way from the stream into the table: the end is known.
-        ({"dead_lettered": frozenset({("acme", PAIR)}), "in_streams": frozenset({PAIR})}, (3, 2, 0, 1, 0)),
-        ({"in_streams": frozenset({(M2.entry, "acme-other")})}, (3, 2, 0, 0, 1)),
+        ({"dead_lettered": frozenset({("acme", PAIR)}), "unfiled": frozenset({PAIR})}, (3, 2, 0, 1, 0)),
+        ({"set_aside": frozenset({(M2.entry, "acme-other")})}, (3, 2, 0, 0, 1)),
         ({"dead_lettered": frozenset({("acme", (M1.entry, "acme-healthy"))})}, (3, 2, 0, 0, 1)),
         ({"unstored": frozenset({M2.entry})}, (3, 2, 0, 0, 1)),
         ({}, (3, 2, 0, 0, 1)),
     ],
     ids=[
-        "in a stream",
+        "in the siding",
+        "above the ack floor",
         "not routed yet",
         "dead-lettered",
         "dead letter being written",
@@ -101,7 +103,7 @@ def test_a_match_that_was_not_delivered_is_in_exactly_one_place(
 
 
 def test_what_was_delivered_counts_as_delivered_whatever_else_holds_it() -> None:
-    made = holding(whole(), in_streams=frozenset({PAIR}), dead_lettered=frozenset({("acme", PAIR)}))
+    made = holding(whole(), set_aside=frozenset({PAIR}), dead_lettered=frozenset({("acme", PAIR)}))
     assert fates(balance(made)) == (3, 3, 0, 0, 0)
 
 

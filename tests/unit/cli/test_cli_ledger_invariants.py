@@ -103,17 +103,39 @@ def test_a_fault_explains_a_duplicate_of_what_was_first_delivered_around_it(
 
 
 def test_what_waits_for_a_healthy_destination_is_not_settled() -> None:
-    made = holding(replace(whole(), receipts=whole().receipts[1:]), in_streams=frozenset({PAIR}))
+    made = holding(replace(whole(), receipts=whole().receipts[1:]), set_aside=frozenset({PAIR}))
     assert [finding.invariant for finding in unsettled(made)] == ["settled"]
     assert examine(made) == []
 
 
-def test_what_waits_for_a_troubled_destination_is_settled() -> None:
-    made = holding(
-        replace(whole(), receipts=[]), in_streams=frozenset((each.entry, "acme-down") for each in (M0, M1, M2))
-    )
-    made = replace(made, destinations=[destination("down", is_healthy=False)])
+def troubled(**where: frozenset[tuple[str, str]]) -> Books:
+    made = holding(replace(whole(), receipts=[]), **where)
+    return replace(made, destinations=[destination("down", is_healthy=False)])
+
+
+DOWN = frozenset((each.entry, "acme-down") for each in (M0, M1, M2))
+
+
+def test_what_waits_in_the_siding_for_a_troubled_destination_is_settled() -> None:
+    made = troubled(set_aside=DOWN)
     assert (unsettled(made), examine(made)) == ([], [])
+
+
+@pytest.mark.parametrize("where", ["undelivered", "unfiled"])
+def test_elsewhere_a_troubled_destination_s_messages_still_move(where: str) -> None:
+    """Above the ack floor stands also what was settled behind it, and may be lost since."""
+    made = troubled(**{where: DOWN})
+    assert [finding.invariant for finding in unsettled(made)] == ["settled"]
+    assert examine(made) == []
+
+
+def test_what_was_delivered_and_not_acknowledged_is_not_settled() -> None:
+    assert [finding.invariant for finding in unsettled(holding(whole(), undelivered=frozenset({PAIR})))] == ["settled"]
+
+
+def test_what_others_wait_for_is_not_ours() -> None:
+    theirs = frozenset({(M0.entry, "route of another run")})
+    assert unsettled(holding(whole(), undelivered=theirs, unfiled=theirs, set_aside=theirs)) == []
 
 
 def test_what_others_have_on_the_way_is_not_ours() -> None:

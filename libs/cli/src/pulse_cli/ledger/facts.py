@@ -96,13 +96,19 @@ class Holdings:
     """What the router has not acknowledged yet."""
     unquarantined: frozenset[Entry] = frozenset()
     """What stands in QUARANTINE."""
-    in_streams: frozenset[Pair] = frozenset()
-    """What stands in DELIVERY, SIDING or DEADLETTER and nobody acknowledged yet."""
+    undelivered: frozenset[Pair] = frozenset()
+    """What stands in DELIVERY above the ack floor: not acknowledged yet, or behind something that is not. What was
+    settled long ago can be here, so it says that a pair still moves and never that it is safe."""
+    set_aside: frozenset[Pair] = frozenset()
+    """What stands in SIDING."""
+    unfiled: frozenset[Pair] = frozenset()
+    """What stands in DEADLETTER, on its way to the table."""
 
     @property
     def is_idle(self) -> bool:
         """Whether no stream holds anything unacknowledged."""
-        return not (self.unstored or self.unrouted or self.unquarantined or self.in_streams)
+        waiting = self.undelivered or self.set_aside or self.unfiled
+        return not (self.unstored or self.unrouted or self.unquarantined or waiting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,5 +91,6 @@ def _route_fates(books: Books, destination: Destination) -> RouteFates:
     dead = (matched - delivered) & {pair for _, pair in books.holdings.dead_lettered}
     rest = matched - delivered - dead
     unrouted = {(entry, route_id) for entry in books.holdings.unrouted}
-    waiting = rest & (books.holdings.in_streams | unrouted)
+    holdings = books.holdings
+    waiting = rest & (holdings.undelivered | holdings.set_aside | holdings.unfiled | unrouted)
     return RouteFates(matched=matched, delivered=delivered, dead_lettered=dead, waiting=waiting, lost=rest - waiting)

@@ -45,7 +45,9 @@ async def read_holdings(pool: Pool, bus: Connection, tenants: Iterable[TenantId]
     tenants = tuple(tenants)
     unstored = {decode_envelope(message.data).message_id for message in await _of(bus, STORE)}
     unrouted = {decode_envelope(message.data).message_id for message in await _of(bus, ROUTER)}
-    pairs = await _pairs(bus, tenants)
+    undelivered = await _undelivered(bus)
+    set_aside = await _set_aside(bus, tenants)
+    unfiled = await _unfiled(bus)
     records = [QuarantineRecord.decode(message.data) for message in await _of(bus, QUARANTINE_WRITER)]
     rows = _Rows()
     for tenant in tenants:
@@ -57,22 +59,29 @@ async def read_holdings(pool: Pool, bus: Connection, tenants: Iterable[TenantId]
         unstored=frozenset(unstored),
         unrouted=frozenset(unrouted),
         unquarantined=frozenset(_refused_entry(each.tenant_id, each.reason, each.payload) for each in records),
-        in_streams=frozenset(pairs),
+        undelivered=undelivered,
+        set_aside=set_aside,
+        unfiled=unfiled,
     )
 
 
-async def _pairs(bus: Connection, tenants: Iterable[TenantId]) -> set[Pair]:
-    pairs: set[Pair] = set()
-    for kind in installed_kinds().values():
-        if kind.emits:
-            pairs |= {_pair(message) for message in await _of(bus, deliver_consumer(kind.name))}
-    for tenant in tenants:
-        standing = await unacknowledged(bus, SIDING.name, f"siding.*.{encode_token(tenant)}.*", None)
-        pairs |= {_pair(message) for message in standing}
-    for message in await _of(bus, DEAD_LETTER_WRITER):
-        record = DeadLetterRecord.decode(message.data)
-        pairs.add((record.envelope.message_id, record.route_id))
-    return pairs
+async def _undelivered(bus: Connection) -> frozenset[Pair]:
+    emitting = [kind.name for kind in installed_kinds().values() if kind.emits]
+    return frozenset(
+        [_pair(message) for name in emitting for message in await _of(bus, deliver_consumer(name))],
+    )
+
+
+async def _set_aside(bus: Connection, tenants: Iterable[TenantId]) -> frozenset[Pair]:
+    subjects = [f"siding.*.{encode_token(tenant)}.*" for tenant in tenants]
+    return frozenset(
+        [_pair(message) for subject in subjects for message in await unacknowledged(bus, SIDING.name, subject, None)]
+    )
+
+
+async def _unfiled(bus: Connection) -> frozenset[Pair]:
+    records = [DeadLetterRecord.decode(message.data) for message in await _of(bus, DEAD_LETTER_WRITER)]
+    return frozenset((record.envelope.message_id, record.route_id) for record in records)
 
 
 def _add(rows: _Rows, tenant: str, found: Census) -> None:

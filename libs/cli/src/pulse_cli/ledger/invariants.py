@@ -186,15 +186,16 @@ def examine(books: Books) -> list[Finding]:
 
 
 def unsettled(books: Books) -> list[Finding]:
-    """Return what still moves: allowed while a run has patience, a finding afterwards."""
-    holdings, fates = books.holdings, fates_of(books)
-    moving = [
-        _pair(pair)
-        for destination in books.destinations
-        if destination.is_healthy
-        for pair in fates.routes[destination.route.route_id].waiting
-    ]
+    """Return what still moves: allowed while a run has patience, a finding afterwards.
+
+    A troubled route's messages may rest in the siding, and nowhere else. Delivered is not settled: what nobody
+    acknowledges is delivered again.
+    """
+    holdings = books.holdings
     # What others send over the same streams is their own books' matter.
+    ours = {destination.route.route_id: destination for destination in books.destinations}
+    moving = [_pair(pair) for pair in holdings.undelivered | holdings.unfiled if pair[1] in ours]
+    moving += [_pair(pair) for pair in holdings.set_aside if pair[1] in ours and ours[pair[1]].is_healthy]
     moving += books.sendings.attempted.keys() & (holdings.unstored | holdings.unrouted | holdings.unquarantined)
     return list(_found("settled", moving, "not there yet"))
 
