@@ -86,6 +86,27 @@ async def test_a_black_hole_keeps_connections_open_and_gives_back_what_it_held(p
     await close(writer)
 
 
+async def test_a_black_hole_swallows_the_end_of_a_connection_until_it_is_healed() -> None:
+    ended = asyncio.Event()
+
+    async def note_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        ended.set()
+        await close(writer)
+
+    server = await asyncio.start_server(note_the_end, "127.0.0.1", 0)
+    async with server, TcpProxy(server.sockets[0].getsockname()[1]) as proxy:
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        proxy.blackhole()
+        writer.write_eof()
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 0.05)
+        proxy.heal()
+        await asyncio.wait_for(ended.wait(), 5)
+        await close(writer)
+
+
 async def test_a_target_that_refuses_is_a_reset() -> None:
     with closed_port() as port:
         async with TcpProxy(port) as proxy:

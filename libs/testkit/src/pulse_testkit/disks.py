@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from pulse_testkit.faults import FaultUnavailable, require_root, run
+from pulse_testkit.faults import CommandFailed, require_root, run
 
 MIB: Final = 1024 * 1024
 _BALLAST: Final = "ballast"
@@ -32,8 +32,8 @@ class SmallDisk:
         return taken
 
     def free(self) -> None:
-        """Give the room back."""
-        (self.folder / _BALLAST).unlink()
+        """Give the room back, if it was taken."""
+        (self.folder / _BALLAST).unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -125,7 +125,7 @@ def _remove_images(folder: Path) -> None:
 async def _unmount(folder: Path) -> None:
     try:
         await run("umount", str(folder))
-    except FaultUnavailable:
+    except CommandFailed:
         # Somebody still has files open there: the mount goes when he ends.
-        with suppress(FaultUnavailable):
+        with suppress(CommandFailed):
             await run("umount", "--lazy", str(folder))

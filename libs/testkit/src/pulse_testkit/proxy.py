@@ -69,7 +69,7 @@ class TcpProxy:
             _reset(writer)
 
     def blackhole(self) -> None:
-        """Keep every connection open, and accept new ones, but pass on nothing until `heal`."""
+        """Keep every connection open, and accept new ones, but pass on nothing until `heal`: no end of one either."""
         self._flows.clear()
 
     def half_close(self) -> None:
@@ -119,9 +119,11 @@ class TcpProxy:
         try:
             while data := await source.read(_CHUNK_BYTES):
                 await self._pass_on(data, sink)
+            await self._flows.wait()  # a black hole swallows goodbyes too
             if sink not in self._finished:
                 sink.write_eof()
         except OSError:
+            await self._flows.wait()
             _reset(sink)
 
     async def _pass_on(self, data: bytes, sink: asyncio.StreamWriter) -> None:
