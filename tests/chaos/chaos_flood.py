@@ -57,12 +57,21 @@ class Flood:
             finally:
                 self._stopping.set()
 
+    async def send(self, device_id: str) -> None:
+        """Send one message of each tenant's device of that name, also while nothing runs; returns when acknowledged."""
+        for device in self._http:
+            if device.device_id == device_id:
+                await self._until_accepted(device, self._next(device))
+
     async def _send_http(self, device: Device) -> None:
         async for sent in self._messages(device):
-            async with asyncio.timeout(self._patience_s):
-                while not await self._post(device, sent):  # noqa: ASYNC110 - what a device does
-                    await asyncio.sleep(_AGAIN_S)
-            self._acknowledge(sent)
+            await self._until_accepted(device, sent)
+
+    async def _until_accepted(self, device: Device, sent: Sent) -> None:
+        async with asyncio.timeout(self._patience_s):
+            while not await self._post(device, sent):  # noqa: ASYNC110 - what a device does
+                await asyncio.sleep(_AGAIN_S)
+        self._acknowledge(sent)
 
     async def _post(self, device: Device, sent: Sent) -> bool:
         try:
@@ -74,7 +83,8 @@ class Flood:
             return True
         if answer.is_client_error:
             raise AssertionError(f"refused: {answer.status_code} {answer.text}")
-        self.refusals[str(answer.status_code)] += 1
+        again = " with Retry-After" if "Retry-After" in answer.headers else ""
+        self.refusals[f"{answer.status_code}{again}"] += 1
         return False
 
     async def _send_mqtt(self, device: Device) -> None:
@@ -95,13 +105,16 @@ class Flood:
 
     async def _messages(self, device: Device, *, garbage: bool = False) -> AsyncGenerator[Sent, None]:
         while not self._stopping.is_set():
-            self._numbers[device.topic()] += 1
-            number = self._numbers[device.topic()]
-            is_garbage = garbage and number % _GARBAGE_EVERY == 0
-            sent = _garbage(device, number) if is_garbage else _message(device, number, self._randoms[device.topic()])
-            self.sendings.attempted[sent.entry] = sent
-            yield sent
+            yield self._next(device, garbage=garbage)
             await asyncio.sleep(self._interval_s)
+
+    def _next(self, device: Device, *, garbage: bool = False) -> Sent:
+        self._numbers[device.topic()] += 1
+        number = self._numbers[device.topic()]
+        is_garbage = garbage and number % _GARBAGE_EVERY == 0
+        sent = _garbage(device, number) if is_garbage else _message(device, number, self._randoms[device.topic()])
+        self.sendings.attempted[sent.entry] = sent
+        return sent
 
     def _acknowledge(self, sent: Sent) -> None:
         self.sendings.acknowledged[sent.entry] = time.monotonic()

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 SWITCHES: Final = "PLANTED_SWITCHES"
 SERVICE: Final = "PLANTED_IN"
-_LATE_S: Final = 0.2
+_LATE_S: Final = 10.0
+"""So long that whatever is struck is struck before it."""
 
 
 def plant_in_ingest() -> None:

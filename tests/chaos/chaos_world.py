@@ -24,7 +24,6 @@ from pulse_storage.pool import UNAVAILABLE
 _DEVICES: Final = 3
 _INTERVAL_S: Final = 0.12
 _PATIENT: Final = {"backoff": {"first_s": 0.3, "factor": 2, "cap_s": 1.5}}
-_HANGS: Final = {**_PATIENT, "deadline_s": 2}
 _LOOK_S: Final = 0.3
 _LATE_S: Final = 12.0
 """The broker sends a message again 5 s after its subscriber, ingest or a customer's, did not acknowledge it."""
@@ -115,11 +114,13 @@ async def open_world(
     *,
     patience_s: float = 120.0,
     over_mqtt: bool = True,
+    hangs_s: float = 2.0,
     more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncGenerator[World, None]:
     """Yield a world whose routes are known to the router; *more* webhooks are members of RouteInput by name.
 
-    Without *over_mqtt* no broker is between Pulse and the others, who then know at once what became of a message.
+    An attempt at the destination that hangs is given up after *hangs_s*. Without *over_mqtt* no broker is between Pulse
+    and the others, who then know at once what became of a message.
     """
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(open_receiver())
@@ -132,7 +133,7 @@ async def open_world(
         flood = Flood(http, mqtt, interval_s=_INTERVAL_S, random=random, patience_s=patience_s)
         let_go = asyncio.Event()
         stack.callback(let_go.set)
-        made = [route for tenant in tenants for route in await _routes(tenant, receiver, let_go, more or {})]
+        made = [route for tenant in tenants for route in await _routes(tenant, receiver, let_go, hangs_s, more or {})]
         made += [await _mirror(tenant) for tenant in tenants if over_mqtt]
         stack.push_async_callback(_park, pulse, made)
         mirrors = [await stack.enter_async_context(mirrored(tenant, flood.sendings)) for tenant in tenants if over_mqtt]
@@ -155,7 +156,7 @@ def path_of(route: Route) -> str:
 
 
 async def _routes(
-    tenant: Tenant, receiver: Receiver, let_go: asyncio.Event, more: Mapping[str, Mapping[str, Any]]
+    tenant: Tenant, receiver: Receiver, let_go: asyncio.Event, hangs_s: float, more: Mapping[str, Mapping[str, Any]]
 ) -> list[Route]:
     prefix = f"/{tenant.tenant_id}"
     receiver.behaviour[f"{prefix}/gone"] = always(404)
@@ -166,7 +167,10 @@ async def _routes(
         tenant.webhook(receiver.url(f"{prefix}/gone"), name="gone", topic_filter="tenant/+/device/d2/#"),
         tenant.webhook("http://127.0.0.1:9/", name="down", topic_filter="tenant/+/device/d0/#", policy=_PATIENT),
         tenant.webhook(
-            receiver.url(f"{prefix}/hanging"), name="hanging", topic_filter="tenant/+/device/d1/#", policy=_HANGS
+            receiver.url(f"{prefix}/hanging"),
+            name="hanging",
+            topic_filter="tenant/+/device/d1/#",
+            policy={**_PATIENT, "deadline_s": hangs_s},
         ),
         *(_webhook(tenant, receiver.url(f"{prefix}/{name}"), name, members) for name, members in more.items()),
     )
