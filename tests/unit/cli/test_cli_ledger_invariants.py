@@ -51,6 +51,10 @@ WRONG: dict[str, Books] = {
     "receipts_are_genuine": replace(whole(), receipts=[replace(each, is_genuine=False) for each in whole().receipts]),
     "addresses_are_current": receiving(moved(), receipt(M0, "old", at=101.0)),
     "duplicates_are_explained": receiving(whole(), receipt(M0, at=102.0)),
+    "duplicates_are_bounded": replace(
+        receiving(whole(), receipt(M0, at=120.0), receipt(M1, at=120.0)),
+        faults=[Fault(name="kill", began=103.0, ended=104.0, in_hand=1)],
+    ),
     "under_their_caps": replace(whole(), peaks=[Peak(name="delivery: memory", seen=400.0, cap=300.0)]),
 }  # fmt: skip
 ALSO = {
@@ -102,6 +106,43 @@ def test_a_fault_explains_a_duplicate_of_what_was_first_delivered_around_it(
     assert (examine(made) == []) is is_explained
 
 
+def again(*times: float, strikes: int = 1, in_hand: float = 9) -> set[str]:
+    """What is broken if M0 came again at these times, around a fault from 103 to 104."""
+    made = receiving(whole(), *(receipt(M0, at=at) for at in times))
+    return broken(replace(made, faults=[Fault(name="kill", began=103, ended=104, strikes=strikes, in_hand=in_hand)]))
+
+
+def test_one_strike_explains_one_more_delivery_of_a_message() -> None:
+    assert again(104.0, 120.0) == {"duplicates_are_explained"}
+    assert again(104.0, 120.0, strikes=2) == set()
+
+
+def test_a_fault_that_leaves_nothing_in_hand_explains_nothing() -> None:
+    assert again(120.0, in_hand=0) == {"duplicates_are_explained"}
+
+
+def test_a_fault_explains_nothing_that_came_again_before_it() -> None:
+    assert again(102.0) == {"duplicates_are_explained"}
+
+
+def test_a_valid_message_in_quarantine_is_not_kept() -> None:
+    made = holding(
+        whole(),
+        stored=[row(M1), row(M2)],
+        quarantined=whole().holdings.quarantined | {("acme", M0.entry)},
+    )
+    assert broken(made) == {"acknowledged_is_kept"}
+
+
+def test_a_message_of_another_tenant_at_a_mirror_is_found() -> None:
+    mirror = replace(destination("mirror"), addresses=(Address(name="tenant/acme/mirror"),))
+    made = replace(two_tenants(), destinations=(destination(), destination(tenant="globex"), mirror))
+    made = receiving(made, replace(receipt(M0), address="tenant/acme/mirror"))
+    assert broken(made) == set()
+    leaked = receiving(made, replace(receipt(THEIRS), address="tenant/acme/mirror"))
+    assert broken(leaked) == {"tenants_are_apart", "only_matches_are_delivered"}
+
+
 def test_what_waits_for_a_healthy_destination_is_not_settled() -> None:
     made = holding(replace(whole(), receipts=whole().receipts[1:]), set_aside=frozenset({PAIR}))
     assert [finding.invariant for finding in unsettled(made)] == ["settled"]
@@ -145,6 +186,11 @@ def test_what_others_have_on_the_way_is_not_ours() -> None:
 @pytest.mark.parametrize(("after_ms", "is_fine"), [(34.0, True), (36.0, False)])
 def test_healthy_is_at_most_half_as_long_again_and_20_ms(after_ms: float, *, is_fine: bool) -> None:
     assert (as_quick_as_before([0.010] * 100, [after_ms / 1000] * 100) == []) is is_fine
+
+
+def test_without_a_delivery_nothing_is_quick() -> None:
+    assert as_quick_as_before([0.010], []) != []
+    assert as_quick_as_before([], [0.010]) != []
 
 
 def test_a_finding_names_examples_and_their_number() -> None:

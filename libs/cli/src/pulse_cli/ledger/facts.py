@@ -118,6 +118,10 @@ class Fault:
     name: str
     began: float
     ended: float
+    strikes: int = 1
+    """How often it struck meanwhile."""
+    in_hand: float = NEVER
+    """How many deliveries one strike can have left unacknowledged, each of which is made once more; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

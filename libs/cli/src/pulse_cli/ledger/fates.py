@@ -25,7 +25,7 @@ class Fates:
     routes: Mapping[str, RouteFates]
     """By route id, in the order of the destinations."""
     kept: frozenset[Entry]
-    """What was acknowledged, and is stored or quarantined."""
+    """What was acknowledged, and is stored, or quarantined for what it is."""
     unsettled: frozenset[Entry]
     """What was acknowledged, and is on its way to either."""
     lost: frozenset[Entry]
@@ -35,7 +35,8 @@ class Fates:
 def fates_of(books: Books) -> Fates:
     """Divide everything that is owed."""
     acknowledged = frozenset(books.sendings.acknowledged)
-    kept = acknowledged & (stored_entries(books) | quarantined_entries(books))
+    # To quarantine what could have been stored is to lose it: nobody delivers it.
+    kept = acknowledged & (stored_entries(books) | (quarantined_entries(books) - acceptable_entries(books)))
     on_the_way = books.holdings.unstored | books.holdings.unquarantined
     return Fates(
         routes={destination.route.route_id: _route_fates(books, destination) for destination in books.destinations},

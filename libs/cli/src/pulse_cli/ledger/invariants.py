@@ -4,9 +4,10 @@ They say what must be true once a run has settled. Two of the checks ask for som
 of a run and its calm before the fault: they are called where these are known.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from pulse_cli.ledger.facts import Books, Destination, Entry, Fault, Receipt, digest_of
@@ -43,7 +44,7 @@ Check = Callable[[Books], Iterator[Finding]]
 
 
 def acknowledged_is_kept(books: Books) -> Iterator[Finding]:
-    """Acknowledged is stored or quarantined, or on its way there."""
+    """Acknowledged is stored, or on its way there; quarantined if nothing can be made of it."""
     yield from _found("acknowledged_is_kept", fates_of(books).lost)
 
 
@@ -144,14 +145,30 @@ def addresses_are_current(books: Books) -> Iterator[Finding]:
 
 
 def duplicates_are_explained(books: Books) -> Iterator[Finding]:
-    """A second delivery has a fault that explains it: without one there are none."""
+    """Each delivery beyond the first has a strike that explains it: without one there are none."""
     for destination in books.destinations:
         unexplained = [
-            first.entry
-            for first, *again in _by_entry(receipts_of(books, destination)).values()
-            if again and not any(_explains(fault, first) for fault in books.faults)
+            entry
+            for entry, receipts in _by_entry(receipts_of(books, destination)).items()
+            if not _is_explained(books.faults, receipts)
         ]
         yield from _found("duplicates_are_explained", unexplained, f"at {destination.route.name}")
+
+
+def duplicates_are_bounded(books: Books) -> Iterator[Finding]:
+    """There are no more duplicates than what was struck can have had in hand."""
+    alone: Counter[str] = Counter()
+    for destination in books.destinations:
+        for receipts in _by_entry(receipts_of(books, destination)).values():
+            reasons = [{fault.name for fault in _reasons(books.faults, *pair)} for pair in pairwise(receipts)]
+            alone.update(name for names in reasons if len(names) == 1 for name in names)
+    bounds: defaultdict[str, float] = defaultdict(float)
+    for fault in books.faults:
+        bounds[fault.name] += fault.strikes * fault.in_hand
+    for name, count in alone.items():
+        if count > bounds[name]:
+            detail = f"{count} deliveries were made again, {bounds[name]:g} can have been in hand"
+            yield Finding(invariant="duplicates_are_bounded", subjects=(name,), detail=detail)
 
 
 def under_their_caps(books: Books) -> Iterator[Finding]:
@@ -176,6 +193,7 @@ CHECKS: Final[Sequence[Check]] = (
     receipts_are_genuine,
     addresses_are_current,
     duplicates_are_explained,
+    duplicates_are_bounded,
     under_their_caps,
 )
 
@@ -193,7 +211,7 @@ def unsettled(books: Books) -> list[Finding]:
     """
     holdings = books.holdings
     # What others send over the same streams is their own books' matter.
-    ours = {destination.route.route_id: destination for destination in books.destinations}
+    ours = {str(destination.route.route_id): destination for destination in books.destinations}
     moving = [_pair(pair) for pair in holdings.undelivered | holdings.unfiled if pair[1] in ours]
     moving += [_pair(pair) for pair in holdings.set_aside if pair[1] in ours and ours[pair[1]].is_healthy]
     moving += books.sendings.attempted.keys() & (holdings.unstored | holdings.unrouted | holdings.unquarantined)
@@ -201,7 +219,13 @@ def unsettled(books: Books) -> list[Finding]:
 
 
 def as_quick_as_before(before_s: Sequence[float], after_s: Sequence[float]) -> list[Finding]:
-    """Return a finding if the 99th percentile of *after_s* is beyond 1.5 times that of *before_s* and 20 ms."""
+    """Return a finding if the 99th percentile of *after_s* is beyond 1.5 times that of *before_s* and 20 ms.
+
+    Nothing was quick in which nothing happened: without a delivery before and after there is a finding too.
+    """
+    if not before_s or not after_s:
+        missing = ("after",) if before_s else ("before",)
+        return [Finding(invariant="as_quick_as_before", subjects=missing, detail="nothing was delivered")]
     bound = healthy_bound_s(quantile(before_s, 0.99))
     seen = quantile(after_s, 0.99)
     if seen <= bound:
@@ -237,8 +261,21 @@ def quantile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
-def _explains(fault: Fault, first: Receipt) -> bool:
-    return fault.began - _LOOKBACK_S <= first.at <= fault.ended + _LOOKBACK_S
+def _is_explained(faults: Sequence[Fault], receipts: Sequence[Receipt]) -> bool:
+    reasons = [_reasons(faults, earlier, later) for earlier, later in pairwise(receipts)]
+    strikes = {id(fault): fault.strikes for found in reasons for fault in found}
+    return all(reasons) and len(reasons) <= sum(strikes.values())
+
+
+def _reasons(faults: Sequence[Fault], earlier: Receipt, later: Receipt) -> list[Fault]:
+    """Return the faults that can have kept a delivery from being acknowledged, so that it was made again."""
+    return [
+        fault
+        for fault in faults
+        if fault.in_hand
+        and fault.began - _LOOKBACK_S <= earlier.at <= fault.ended + _LOOKBACK_S
+        and fault.began <= later.at
+    ]
 
 
 def _by_entry(receipts: Iterable[Receipt]) -> Mapping[Entry, list[Receipt]]:
