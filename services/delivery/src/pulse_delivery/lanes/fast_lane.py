@@ -28,6 +28,7 @@ from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.domain.uplink import reach_of
 from pulse_delivery.lanes.outage import Outage, Verdict
 from pulse_delivery.lanes.permit_timer import PermitTimer
+from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
@@ -289,6 +290,7 @@ class FastLane:
             self.release(parcel.address)
         try:
             await self._settler.record(parcel, route, result)
+            failpoints.hit("delivery.after_record")
             await self._carry_out(disposition, item.message, parcel, route)
         finally:
             if isinstance(disposition, Shunt):

@@ -68,6 +68,7 @@ class JetStreamQuarantineLog:
         message = Outgoing(
             subject=subjects.quarantine(record.tenant_id), data=data, message_id=hashlib.sha256(data).hexdigest()
         )
+        failpoints.hit("ingest.before_quarantine")
         try:
             await self._publisher.publish(message)
         except PublishRefused as exc:
@@ -78,4 +79,5 @@ class JetStreamQuarantineLog:
             return Busy(reason=str(exc))
         except BusUnavailable as exc:
             return Busy(reason=str(exc))
+        failpoints.hit("ingest.after_quarantine")
         return Receipt(duplicate=False)
