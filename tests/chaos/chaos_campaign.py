@@ -6,6 +6,7 @@ from random import Random
 from typing import Final
 
 from chaos_cells import Cell
+from chaos_signs import missing
 from chaos_site import Scale, Site, Strike
 from chaos_witness import watching
 from chaos_world import Settled, World, open_world
@@ -25,6 +26,8 @@ from pulse_cli.ledger.invariants import (
 _ACKS_WITHIN_S: Final = 60.0
 _MOST_UNKNOWN: Final = 0.2
 _TRIES: Final = 3
+_UNHEALED_S: Final = 1.0
+"""What is sent in the last moment before a fault may meet it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class Report:
     healthy_p99_ms: tuple[float, float]
     """Before the fault, and of what was sent after it."""
     peaks: list[Peak]
+    complaints: dict[str, list[str]]
+    """What `/ready` said, by service."""
 
     def line(self) -> str:
         """Return the figures as a row of a table."""
@@ -58,72 +63,91 @@ class Report:
 async def play(site: Site, cell: Cell, seed: int, scale: Scale) -> Report:
     """Send, strike in the midst of it, heal, settle, examine. Fails if too little was sent or nothing broke."""
     started = time.monotonic()
-    random = Random(seed)  # noqa: S311 - replayable, not secret
-    async with open_world(site.pulse, cell.name, random) as world, watching(site.pulse) as witness:
+    random = Random(f"{seed}: what is struck")  # noqa: S311 - replayable, not secret
+    sent = Random(f"{seed}: what is sent")  # noqa: S311 - replayable, not secret
+    async with open_world(site.pulse, cell.name, sent) as world, watching(site.pulse) as witness:
         strike = Strike(site=site, world=world, witness=witness, random=random, scale=scale)
+        findings = await _beside_the_hanging(world, scale) if scale.calm else []
         async with world.flood.running():
-            before = scale.before + random.randint(0, scale.before)
-            await _acknowledged(world, before)
-            witness.reasons_since_now()
+            calm_since = time.monotonic()
+            await _acknowledged(world, world.flood.acked + scale.before + random.randint(0, scale.before))
+            strike.begin()
             struck_at = time.monotonic()
             await cell.strike(strike)
             await _acknowledged(world, world.flood.acked + scale.after)
         settled = await world.settle(scale.settle_s)
-        slower = await _slower(world, scale, struck_at) if scale.calm else []
-        took_s = time.monotonic() - started
-        return _judge(strike, cell, seed, settled, slower=slower, struck_at=struck_at, took_s=took_s)
+        seen = (calm_since, struck_at - _UNHEALED_S)
+        p99_ms = (_p99_ms(world, settled, *seen), _p99_ms(world, settled, world.healed_at, NEVER))
+        unseen = missing(cell.signs, witness, strike.refusals(), strike.logged)
+        findings += [Finding(invariant="operator_sees", subjects=(each,)) for each in unseen]
+        findings += _judge(strike, settled)
+        if scale.calm:
+            findings += await _afterwards(world, scale, seen)
+        books = settled.books
+        return Report(
+            cell=cell,
+            seed=seed,
+            findings=findings,
+            proofs=strike.proofs,
+            acknowledged=world.flood.acked,
+            duplicates=duplicates(books),
+            settled_s=settled.seconds,
+            took_s=time.monotonic() - started,
+            healthy_p99_ms=p99_ms,
+            peaks=witness.peaks(),
+            complaints={name: witness.complaints(name) for name in ("ingest", "router", "delivery")},
+        )
 
 
 async def _acknowledged(world: World, enough: int) -> None:
     await eventually(lambda: world.flood.acked >= enough, _ACKS_WITHIN_S, what=f"{enough} acknowledgements")
 
 
-async def _slower(world: World, scale: Scale, struck_at: float) -> list[Finding]:
-    """Look whether healthy destinations are as quick as before; the machine's own hiccups get two more tries."""
+async def _beside_the_hanging(world: World, scale: Scale) -> list[Finding]:
+    """Look whether healthy destinations are as quick beside some that hang as before; a hiccup gets two more tries."""
     found: list[Finding] = []
     for _ in range(_TRIES):
-        since = time.monotonic()
-        async with world.flood.running():
-            await _acknowledged(world, world.flood.acked + scale.calm)
-        settled = await world.settle(scale.settle_s)
-        found = as_quick_as_before(
-            _latencies_s(world, settled, -NEVER, struck_at), _latencies_s(world, settled, since, NEVER)
-        )
+        world.let_answer()
+        before = await _interval(world, scale.calm)
+        world.let_hang()
+        during = await _interval(world, scale.calm)
+        settled = await world.settle(scale.settle_s, since=time.monotonic())
+        found = as_quick_as_before(_latencies_s(world, settled, *before), _latencies_s(world, settled, *during))
         if not found:
             break
     return found
 
 
-def _judge(
-    strike: Strike,
-    cell: Cell,
-    seed: int,
-    settled: Settled,
-    *,
-    slower: list[Finding],
-    struck_at: float,
-    took_s: float,
-) -> Report:
-    world, books = strike.world, replace(settled.books, peaks=strike.witness.peaks())
+async def _afterwards(world: World, scale: Scale, before: tuple[float, float]) -> list[Finding]:
+    """Look whether they are as quick after the fault as before, when no promise holds during it; and at the books."""
+    found: list[Finding] = []
+    for _ in range(_TRIES):
+        after = await _interval(world, scale.calm)
+        settled = await world.settle(scale.settle_s, since=time.monotonic())
+        wrong = [*examine(settled.books), *unsettled(settled.books)]
+        found = as_quick_as_before(_latencies_s(world, settled, *before), _latencies_s(world, settled, *after))
+        if wrong or not found:
+            return [*wrong, *found]
+    return found
+
+
+async def _interval(world: World, acks: int) -> tuple[float, float]:
+    """Send until so much more is acknowledged; returns from when to when."""
+    since = time.monotonic()
+    async with world.flood.running():
+        await _acknowledged(world, world.flood.acked + acks)
+    return since, time.monotonic()
+
+
+def _judge(strike: Strike, settled: Settled) -> list[Finding]:
+    books = replace(settled.books, peaks=strike.witness.peaks())
     assert strike.proofs, "nothing shows that the fault happened"
-    unknown = len(books.sendings.attempted) - len(books.sendings.acknowledged)
-    assert unknown <= _MOST_UNKNOWN * len(books.sendings.attempted), f"{unknown} were never acknowledged"
-    return Report(
-        cell=cell,
-        seed=seed,
-        findings=[*examine(books), *unsettled(books), *_unseen(cell, strike), *slower],
-        proofs=strike.proofs,
-        acknowledged=world.flood.acked,
-        duplicates=duplicates(books),
-        settled_s=settled.seconds,
-        took_s=took_s,
-        peaks=list(books.peaks),
-        healthy_p99_ms=(
-            # What was sent in the last moment before it may have met the fault.
-            _p99_ms(world, settled, -NEVER, struck_at - 1),
-            _p99_ms(world, settled, world.healed_at, NEVER),
-        ),
-    )
+    attempted, acknowledged = books.sendings.attempted, books.sendings.acknowledged
+    unknown = len(attempted) - len(acknowledged)
+    assert unknown <= _MOST_UNKNOWN * len(attempted), f"{unknown} were never acknowledged"
+    untold = [*strike.world.untold(books), *strike.witness.unseen()]
+    assert not untold, f"nothing was seen of {', '.join(untold)}"
+    return [*examine(books), *unsettled(books)]
 
 
 def _p99_ms(world: World, settled: Settled, since: float, until: float) -> float:
@@ -135,21 +159,4 @@ def _latencies_s(world: World, settled: Settled, since: float, until: float) -> 
         seconds
         for destination in world.healthy()
         for seconds in latencies_s(settled.books, destination, since=since, until=until)
-    )
-
-
-def _unseen(cell: Cell, strike: Strike) -> list[Finding]:
-    """Return the signs that no operator could have seen."""
-    witness = strike.witness
-    unseen = [
-        f"/ready of {service}: {words}"
-        for service, signs in cell.signs.items()
-        for words in signs
-        if not witness.said(service, words)
-    ]
-    unseen += [
-        f"log of {service}: {event}" for service, event in cell.logged.items() if not strike.pulse.log(service, event)
-    ]
-    return (
-        [Finding(invariant="operator_sees", subjects=tuple(unseen), detail=f"of {witness.reasons}")] if unseen else []
     )

@@ -61,7 +61,7 @@ class Flood:
         """Send one message of each tenant's device of that name, also while nothing runs; returns when acknowledged."""
         for device in self._http:
             if device.device_id == device_id:
-                await self._until_accepted(device, self._next(device))
+                await self._until_accepted(device, self.make(device))
 
     async def _send_http(self, device: Device) -> None:
         async for sent in self._messages(device):
@@ -105,10 +105,11 @@ class Flood:
 
     async def _messages(self, device: Device, *, garbage: bool = False) -> AsyncGenerator[Sent, None]:
         while not self._stopping.is_set():
-            yield self._next(device, garbage=garbage)
+            yield self.make(device, garbage=garbage)
             await asyncio.sleep(self._interval_s)
 
-    def _next(self, device: Device, *, garbage: bool = False) -> Sent:
+    def make(self, device: Device, *, garbage: bool = False) -> Sent:
+        """Return what a device sends next, or garbage if it is its turn and *garbage* is sent at all."""
         self._numbers[device.topic()] += 1
         number = self._numbers[device.topic()]
         is_garbage = garbage and number % _GARBAGE_EVERY == 0
@@ -126,6 +127,7 @@ def _message(device: Device, number: int, random: Random) -> Sent:
         "metrics": {"temperature": random.randint(-20, 40), "parity": random.randint(0, 1)},
         "note": "x" * random.choice((0, 10, 200, 2000)),
         "message_id": supplied,
+        "site_id": device.tenant.tenant_id,
     }
     return sent_message(
         tenant=device.tenant.tenant_id,

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 import aiomqtt
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -12,11 +13,13 @@ from support.receiver import Receiver, Request
 from support.tenant import Tenant
 
 from pulse_cli.ledger.facts import Receipt, Sendings, digest_of
-from pulse_contracts.ids import DeviceId, supplied_message_id
+from pulse_contracts.ids import DeviceId, TenantId, supplied_message_id
+
+_LOOK_S: Final = 1.0
 
 
 class WebhookReceipts:
-    """The receipts of one receiver; each request is looked at once."""
+    """The receipts of one receiver; each request is looked at once, and soon."""
 
     def __init__(self, receiver: Receiver, secrets: Mapping[str, str], sendings: Sendings) -> None:
         """*secrets* by path."""
@@ -28,6 +31,12 @@ class WebhookReceipts:
     def expect(self, path: str, secret: str) -> None:
         """From now on what comes to *path* is signed with *secret*."""
         self._secrets[path] = secret
+
+    async def keep_reading(self) -> None:
+        """Look at requests as they come, until cancelled: a signature is good for five minutes."""
+        while True:
+            self.read()
+            await asyncio.sleep(_LOOK_S)
 
     def read(self) -> list[Receipt]:
         for request in self._receiver.accepted[len(self._found) :]:
@@ -94,7 +103,9 @@ async def _subscribe(tenant: Tenant, sendings: Sendings, got: list[Receipt], sub
 def _mirror_receipt(tenant: Tenant, sendings: Sendings, message: aiomqtt.Message) -> Receipt:
     body = bytes(message.payload)
     device = DeviceId(str(message.topic).rpartition("/")[2])
-    entry = supplied_message_id(tenant.tenant_id, device, json.loads(body)["message_id"])
+    payload = json.loads(body)
+    # Whose it is says the message itself: both tenants have devices and numbers of the same names.
+    entry = supplied_message_id(TenantId(payload["site_id"]), device, payload["message_id"])
     sent = sendings.attempted.get(entry)
     is_genuine = sent is None or sent.body == body
     return Receipt(address=mirror_address(tenant), entry=entry, at=time.monotonic(), is_genuine=is_genuine)

@@ -1,15 +1,17 @@
 """Where a run takes place: a stack on ordinary ground, on a small disk, or on one whose power can be cut."""
 
+import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
+from chaos_deaths import Deaths, noting_deaths
 from chaos_links import Links, open_links
 from chaos_planted import SERVICE, SWITCHES
 from chaos_witness import Witness
@@ -18,7 +20,7 @@ from support.pulse import SERVICE_NAMES, Pulse, running
 
 from pulse_cli.embedded.folder import Secrets
 from pulse_cli.embedded.stack import Addresses, ServiceSpec
-from pulse_cli.ledger.facts import Fault
+from pulse_cli.ledger.facts import NEVER, Fault
 from pulse_runtime.failpoints import VARIABLE as FAILPOINTS
 from pulse_testkit.disks import LoopDisk, SmallDisk, loop_disk, small_disk
 
@@ -47,8 +49,12 @@ class Scale:
     kills_s: float
     down_s: float
     frozen_s: float
+    backlog_s: float
+    """How long PostgreSQL is down."""
     backlog: int
-    """Messages that gather while PostgreSQL is down."""
+    """Messages that gather meanwhile, at least."""
+    hole_s: float
+    """How long a link swallows everything."""
     calm: int
     """Acknowledgements after which a healthy destination must be found as quick as before; 0 does not look."""
     settle_s: float
@@ -56,10 +62,30 @@ class Scale:
 
 
 SHORT: Final = Scale(
-    name="short", before=60, after=60, kills_s=8, down_s=4, frozen_s=4, backlog=400, calm=0, settle_s=120
+    name="short",
+    before=40,
+    after=40,
+    kills_s=8,
+    down_s=3,
+    frozen_s=7,
+    backlog_s=4,
+    backlog=40,
+    hole_s=2,
+    calm=0,
+    settle_s=90,
 )
 LONG: Final = Scale(
-    name="long", before=200, after=200, kills_s=60, down_s=60, frozen_s=20, backlog=40_000, calm=200, settle_s=300
+    name="long",
+    before=200,
+    after=200,
+    kills_s=60,
+    down_s=60,
+    frozen_s=20,
+    backlog_s=600,
+    backlog=6000,
+    hole_s=35,
+    calm=200,
+    settle_s=300,
 )
 
 
@@ -86,6 +112,7 @@ class Site:
     small: SmallDisk | None
     magazines: Mapping[str, Magazine]
     """By service."""
+    deaths: Deaths
     switches: Path
     """A planted bug of the test build is on while a file of its name is in here."""
 
@@ -101,20 +128,49 @@ class Strike:
     scale: Scale
     proofs: list[str] = field(default_factory=list[str])
     """What shows that the fault happened."""
+    _log_bytes: dict[str, int] = field(default_factory=dict[str, int])
+    """How long each service's log was when it began."""
+    _refused_before: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def pulse(self) -> Pulse:
         return self.site.pulse
 
+    def begin(self) -> None:
+        """Look from now on for the signs of the fault."""
+        self.witness.begin()
+        self._refused_before = self.world.flood.refusals.copy()
+        self._log_bytes = {name: len(self.pulse.log_text(name).encode()) for name in SERVICE_NAMES}
+
+    def logged(self, service: str, event: str, **fields: object) -> list[dict[str, Any]]:
+        """Return a service's events since the beginning that have these fields."""
+        text = self.pulse.log_text(service).encode()[self._log_bytes[service] :].decode(errors="replace")
+        entries = (json.loads(line) for line in text.splitlines() if line.startswith("{") and f'"{event}"' in line)
+        return [
+            entry
+            for entry in entries
+            if entry.get("event") == event and all(entry.get(name) == value for name, value in fields.items())
+        ]
+
+    def refusals(self) -> Counter[str]:
+        """Return what devices were told since the beginning instead of an acknowledgement."""
+        return self.world.flood.refusals - self._refused_before
+
     @asynccontextmanager
-    async def fault(self, name: str) -> AsyncGenerator[None, None]:
-        """Note what is broken within the block, and that it is healed at its end."""
-        began = time.monotonic()
+    async def fault(self, name: str, *, struck: str = "", in_hand: float = NEVER) -> AsyncGenerator[None, None]:
+        """Note what is broken within the block, and that it is healed at its end.
+
+        *struck* is the child that is killed, perhaps more than once; *in_hand* as in `Fault`.
+        """
+        began, killed = time.monotonic(), self.site.deaths.killed(struck)
         try:
             yield
         finally:
             self.world.healed_at = time.monotonic()
-            self.world.faults.append(Fault(name=name, began=began, ended=self.world.healed_at))
+            strikes = max(1, self.site.deaths.killed(struck) - killed)
+            self.world.faults.append(
+                Fault(name=name, began=began, ended=self.world.healed_at, strikes=strikes, in_hand=in_hand)
+            )
 
     def prove(self, holds: object, what: str) -> None:
         """Note a proof; fails if it is none."""
@@ -140,6 +196,7 @@ async def open_site(
             loop = await stack.enter_async_context(loop_disk(store, images, size_mib=_LOOP_MIB))
         elif ground is Ground.SMALL:
             small = await stack.enter_async_context(small_disk(store, size_mib=_SMALL_MIB))
+        deaths = stack.enter_context(noting_deaths())
         links = await stack.enter_async_context(open_links())
         magazines = {name: Magazine() for name in SERVICE_NAMES}
         switches = path / "planted"
@@ -151,7 +208,15 @@ async def open_site(
 
         only = {"router": {"PULSE_LOG_LEVEL": "debug"}}
         pulse = await stack.enter_async_context(running(path / "stack", only=only, edit=edit, durable=durable))
-        yield Site(pulse=pulse, links=links, loop=loop, small=small, magazines=magazines, switches=switches)
+        yield Site(
+            pulse=pulse,
+            links=links,
+            loop=loop,
+            small=small,
+            magazines=magazines,
+            deaths=deaths,
+            switches=switches,
+        )
 
 
 def _armed(service: ServiceSpec, magazine: Magazine) -> ServiceSpec:

@@ -52,8 +52,38 @@ class World:
     destinations: list[Destination]
     webhooks: WebhookReceipts
     mirrors: Sequence[list[Receipt]]
+    let_go: asyncio.Event
     faults: list[Fault] = field(default_factory=list[Fault])
     healed_at: float = 0.0
+
+    def let_answer(self) -> None:
+        """Have the destinations answer that hang."""
+        for path in self._hanging():
+            self.receiver.behaviour.pop(path, None)
+
+    def let_hang(self) -> None:
+        """Have them hang again."""
+        for path in self._hanging():
+            self.receiver.behaviour[path] = hangs(self.let_go)
+
+    def _hanging(self) -> list[str]:
+        return [path_of(route) for route in self.routes if route.name == "hanging"]
+
+    def untold(self, books: Books) -> list[str]:
+        """Return the fates that nothing met: a run that shows nothing of them proves nothing of them."""
+        routes = {each.route.route_id: each.route.name for each in self.destinations}
+        attempted = books.sendings.attempted
+        met = {
+            "stored": books.holdings.stored,
+            "quarantined": books.holdings.quarantined,
+            "dead-lettered": books.holdings.dead_lettered,
+            "waiting in the siding": [pair for pair in books.holdings.set_aside if pair[1] in routes],
+            "delivered by webhook": self.receiver.accepted,
+            "tried at a hanging destination": [path for path in self._hanging() if self.receiver.tried(path)],
+            "republished over MQTT": [receipt for mirror in self.mirrors for receipt in mirror],
+            "acknowledged over MQTT": [e for e in books.sendings.acknowledged if attempted[e].payload is None],
+        }
+        return [name for name, found in met.items() if not found]
 
     async def books(self) -> Books:
         """Read everything as it is now; may raise `BusError` and what `UNAVAILABLE` lists."""
@@ -70,13 +100,18 @@ class World:
         )
 
     async def settle(
-        self, patience_s: float, *, enough: Callable[[Books], bool] = lambda books: not examine(books)
+        self,
+        patience_s: float,
+        *,
+        since: float | None = None,
+        enough: Callable[[Books], bool] = lambda books: not examine(books),
     ) -> Settled:
-        """Wait until nothing moves that should arrive somewhere, at most *patience_s*.
+        """Wait until nothing moves that should arrive somewhere, at most *patience_s* from *since*.
 
-        From then on what a broker still owes to a subscriber may come a little later: until *enough* holds.
+        That is the moment at which the last fault was healed, if it is not given. Once nothing moves what a broker
+        still owes to a subscriber may come a little later: until *enough* holds.
         """
-        started = time.monotonic()
+        started = since or self.healed_at or time.monotonic()
         calm_since: float | None = None
         while True:
             books = await self._books_if_readable()
@@ -138,6 +173,8 @@ async def open_world(
         stack.push_async_callback(_park, pulse, made)
         mirrors = [await stack.enter_async_context(mirrored(tenant, flood.sendings)) for tenant in tenants if over_mqtt]
         secrets = {path_of(route): route.secret for route in made if route.secret}
+        webhooks = WebhookReceipts(receiver, secrets, flood.sendings)
+        await stack.enter_async_context(_reading(webhooks))
         yield World(
             pulse=pulse,
             tenants=tenants,
@@ -145,9 +182,20 @@ async def open_world(
             receiver=receiver,
             routes=made,
             destinations=[await _destination(pulse, route) for route in made],
-            webhooks=WebhookReceipts(receiver, secrets, flood.sendings),
+            webhooks=webhooks,
             mirrors=mirrors,
+            let_go=let_go,
         )
+
+
+@asynccontextmanager
+async def _reading(webhooks: WebhookReceipts) -> AsyncGenerator[None, None]:
+    task = asyncio.create_task(webhooks.keep_reading(), name="chaos.receipts")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def path_of(route: Route) -> str:

@@ -1,4 +1,4 @@
-"""`just chaos`: plays cells, prints a row for each, and ends with 1 if one has findings.
+"""`just chaos`: plays cells, prints a row for each, and ends with 1 if one has findings or failed.
 
 python tests/chaos/run.py [--cell N]... [--seed S]... [--long] [--results FILE]
 """
@@ -7,12 +7,14 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from chaos_campaign import Report, play
 from chaos_cells import CELLS, Cell
-from chaos_site import LONG, SHORT, Ground, Scale, open_site
+from chaos_site import LONG, SHORT, Ground, Scale, Site, open_site
 
 from pulse_testkit.faults import FaultUnavailable
 
@@ -28,6 +30,7 @@ async def main() -> int:
     cells = [cell for cell in CELLS if not wanted.cell or cell.number in wanted.cell]
     seeds = wanted.seed or [int(datetime.now(UTC).timestamp()) % 100_000]
     scale = LONG if wanted.long else SHORT
+    _tell([f"{scale.name} form, seeds {', '.join(map(str, seeds))}"])
     _say(HEADER, wanted.results)
     failed = 0
     for ground in Ground:
@@ -43,20 +46,36 @@ async def _play_on(ground: Ground, cells: list[Cell], seeds: list[int], scale: S
             async with open_site(Path(folder), ground) as site:
                 for cell in cells:
                     for seed in seeds:
-                        report = await play(site, cell, seed, scale)
-                        failed += bool(report.findings)
-                        _say(report.line(), results)
-                        _explain(report)
+                        failed += await _play(site, cell, seed, scale, results)
         except FaultUnavailable as exc:
             for cell in cells:
                 _say(f"| {cell.number} | {cell.name} | - | - | - | - | - | - | - | skipped: {exc} |", results)
     return failed
 
 
-def _explain(report: Report) -> None:
+async def _play(site: Site, cell: Cell, seed: int, scale: Scale, results: Path | None) -> bool:
+    """Play one cell; whether it failed. A run that shows nothing does not keep the others from being played."""
+    try:
+        report = await play(site, cell, seed, scale)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, it is this cell's result
+        _tell(traceback.format_exception(exc))
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        _say(f"| {cell.number} | {cell.name} | {seed} | - | - | - | - | - | - | failed: {reason} |", results)
+        return True
+    _say(report.line(), results)
+    _tell(_explanation(report))
+    return bool(report.findings)
+
+
+def _explanation(report: Report) -> Iterable[str]:
     peaks = (f"{peak.name}: {peak.seen:.0f} of {peak.cap:.0f}" for peak in report.peaks)
-    for line in (*report.proofs, *peaks, *map(str, report.findings)):
-        sys.stderr.write(f"  {line}\n")
+    complaints = (f"/ready of {name}: {', '.join(said)}" for name, said in report.complaints.items() if said)
+    return (*report.proofs, *complaints, *peaks, *map(str, report.findings))
+
+
+def _tell(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stderr.write(f"  {line.rstrip()}\n")
     sys.stderr.flush()
 
 

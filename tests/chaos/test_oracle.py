@@ -13,7 +13,8 @@ from random import Random
 from typing import Any, Final
 
 import pytest
-from chaos_cells import CELLS, cut_power
+from chaos_cells import CELLS
+from chaos_servers import cut_power
 from chaos_site import Ground, Site, open_site
 from chaos_world import World, open_world, path_of
 from support.receiver import always
@@ -73,8 +74,11 @@ class Play:
     @asynccontextmanager
     async def fault(self, name: str) -> AsyncGenerator[None, None]:
         began = time.monotonic()
-        yield
-        self.world.faults.append(Fault(name=name, began=began, ended=time.monotonic()))
+        try:
+            yield
+        finally:
+            self.world.healed_at = time.monotonic()
+            self.world.faults.append(Fault(name=name, began=began, ended=self.world.healed_at))
 
     async def crash(self, name: str) -> None:
         stack = self.site.pulse.stack
@@ -182,16 +186,18 @@ async def _move_behind_its_back(play: Play) -> None:
     broken = link.broken
     async with play.fault("delivery cut off from postgres"):
         link.cut()
-        play.prove(link.broken > broken, "delivery's connections to PostgreSQL were reset")
-        for route in play.named("healthy"):
-            path = f"/new{path_of(route)}"
-            play.world.webhooks.expect(path, route.secret)
-            await route.update(config={"url": play.world.receiver.url(path)})
-            play.world.move(route, path)
-        await play.sent()
-        moved = [f"/new{path_of(route)}" for route in play.named("healthy")]
-        play.prove(not any(map(play.world.receiver.of, moved)), "delivery does not know the new addresses")
-        link.heal()
+        try:
+            play.prove(link.broken > broken, "delivery's connections to PostgreSQL were reset")
+            for route in play.named("healthy"):
+                path = f"/new{path_of(route)}"
+                play.world.webhooks.expect(path, route.secret)
+                await route.update(config={"url": play.world.receiver.url(path)})
+                play.world.move(route, path)
+            await play.sent()
+            moved = [f"/new{path_of(route)}" for route in play.named("healthy")]
+            play.prove(not any(map(play.world.receiver.of, moved)), "delivery does not know the new addresses")
+        finally:
+            link.heal()
 
 
 async def _flood_past_a_stopped_router(play: Play) -> None:
