@@ -31,7 +31,7 @@ test *args:
 unit *args:
     pytest tests/unit "$@"
 
-# Faults, one after the other, and a ledger after each: --cell N, --seed S, --long, --results FILE
+# Faults, one after the other, and a ledger after each: --cell N, --seed S, --long, --outage S, --results FILE
 [group('test')]
 chaos *args:
     PYTHONPATH=tests/e2e python tests/chaos/run.py "$@"

@@ -26,6 +26,8 @@ from pulse_testkit.disks import LoopDisk, SmallDisk, loop_disk, small_disk
 
 _LOOP_MIB: Final = 256
 _SMALL_MIB: Final = 64
+_PATIENT_DEVICE_S: Final = 30.0
+"""Ingest gives a silent nats-server up two commits of 5 s, and what came meanwhile waits behind them."""
 _HERE: Final = Path(__file__).parent
 
 
@@ -208,6 +210,7 @@ async def open_site(
 
         only = {"router": {"PULSE_LOG_LEVEL": "debug"}}
         pulse = await stack.enter_async_context(running(path / "stack", only=only, edit=edit, durable=durable))
+        pulse.http.timeout = _PATIENT_DEVICE_S
         yield Site(
             pulse=pulse,
             links=links,

@@ -1,6 +1,6 @@
 """`just chaos`: plays cells, prints a row for each, and ends with 1 if one has findings or failed.
 
-python tests/chaos/run.py [--cell N]... [--seed S]... [--long] [--results FILE]
+python tests/chaos/run.py [--cell N]... [--seed S]... [--long] [--outage S] [--results FILE]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,13 +25,18 @@ HEADER = (
     "|---|---|---|---|---|---|---|---|---|---|"
 )
 
+_LEAST_RATE = 10
+"""Messages a second that gather while PostgreSQL is down, at least."""
+
 
 async def main() -> int:
     wanted = _arguments()
     cells = [cell for cell in CELLS if not wanted.cell or cell.number in wanted.cell]
     seeds = wanted.seed or [int(datetime.now(UTC).timestamp()) % 100_000]
     scale = LONG if wanted.long else SHORT
-    _tell([f"{scale.name} form, seeds {', '.join(map(str, seeds))}"])
+    if wanted.outage:
+        scale = replace(scale, backlog_s=wanted.outage, backlog=int(_LEAST_RATE * wanted.outage))
+    _tell([f"{scale.name} form, PostgreSQL down for {scale.backlog_s:g} s, seeds {', '.join(map(str, seeds))}"])
     _say(HEADER, wanted.results)
     failed = 0
     for ground in Ground:
@@ -92,6 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cell", type=int, action="append", choices=[cell.number for cell in CELLS])
     parser.add_argument("--seed", type=int, action="append", help="the same seed sends the same and strikes alike")
     parser.add_argument("--long", action="store_true", help="a minute instead of seconds")
+    parser.add_argument("--outage", type=float, help="seconds that PostgreSQL is down, instead of what the form says")
     parser.add_argument("--results", type=Path, help="a file to append the table to")
     return parser.parse_args()
 
