@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sys
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -67,6 +68,17 @@ async def test_the_kernel_refuses_the_system_calls_it_was_told_to(victim: Victim
         pytest.skip(str(exc))
     assert injection.count == 1
     assert await victim.fsync() == "ok"
+
+
+async def test_the_kernel_holds_up_the_system_calls_it_was_told_to(victim: Victim, tmp_path: Path) -> None:
+    began = time.monotonic()
+    try:
+        async with injected(victim.process.pid, "fsync:delay_enter=50000", log=tmp_path / "strace") as injection:
+            assert [await victim.fsync() for _ in range(2)] == ["ok", "ok"]
+    except FaultUnavailable as exc:
+        pytest.skip(str(exc))
+    assert injection.count == 2
+    assert time.monotonic() - began > 2 * 0.05
 
 
 async def test_memory_and_sockets_of_a_process_are_seen(victim: Victim) -> None:

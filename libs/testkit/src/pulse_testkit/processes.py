@@ -10,6 +10,8 @@ from typing import Final
 
 from pulse_testkit.faults import FaultUnavailable, program
 
+_MARKS: Final = ("(INJECTED)", "(DELAYED)")
+"""How strace notes a call that it made fail, and one that it held up."""
 _ATTACHED: Final = b"attached"
 _ATTACHES_WITHIN_S: Final = 10.0
 _STOPS_WITHIN_S: Final = 5.0
@@ -57,7 +59,8 @@ class Injection:
     @property
     def count(self) -> int:
         """How often it has happened: a fault that never did proves nothing."""
-        return self._log.read_text(errors="replace").count("(INJECTED)") if self._log.exists() else 0
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return sum(text.count(mark) for mark in _MARKS)
 
 
 @asynccontextmanager
