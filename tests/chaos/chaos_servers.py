@@ -62,12 +62,14 @@ async def _slow_disk(strike: Strike, pid: int) -> None:
 async def nats_down(strike: Strike) -> None:
     """nats-server is down for a minute.
 
-    HTTP devices get 503 with Retry-After, MQTT devices of the embedded broker cannot connect. `/ready` of all services
-    says "not connected to NATS". Nothing has to be restarted but nats-server: all reconnect by themselves.
+    HTTP devices get 503 with Retry-After after 8 s, in which it may have come back, MQTT devices of the embedded broker
+    cannot connect. `/ready` of all services says "not connected to NATS". Nothing has to be restarted but nats-server:
+    all reconnect by themselves.
     """
     async with strike.fault("nats down"), strike.pulse.stack.down("nats") as pid:
         acked = strike.world.flood.acked
         await asyncio.sleep(strike.scale.down_s)
+        await eventually(strike.refusals, _SEEN_WITHIN_S, what=REFUSED, until=lambda told: told[REFUSED])
         strike.prove(strike.world.flood.acked == acked, f"nothing was acknowledged after nats-server {pid} died")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from chaos_campaign import Report, play
 from chaos_cells import CELLS, Cell
@@ -65,12 +66,19 @@ async def _play(site: Site, cell: Cell, seed: int, scale: Scale, results: Path |
         report = await play(site, cell, seed, scale)
     except Exception as exc:  # noqa: BLE001 - whatever it is, it is this cell's result
         _tell(traceback.format_exception(exc))
-        reason = " ".join(str(exc).split()) or type(exc).__name__
+        reason = " ".join(str(_first(exc)).split()) or type(exc).__name__
         _say(f"| {cell.number} | {cell.name} | {seed} | - | - | - | - | - | - | failed: {reason} |", results)
         return True
     _say(report.line(), results)
     _tell(_explanation(report))
     return bool(report.findings)
+
+
+def _first(exc: BaseException) -> BaseException:
+    """Return what failed at first, out of the groups around it."""
+    if isinstance(exc, BaseExceptionGroup):
+        return _first(cast("BaseExceptionGroup[BaseException]", exc).exceptions[0])
+    return exc
 
 
 def _explanation(report: Report) -> Iterable[str]:
