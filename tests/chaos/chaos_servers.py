@@ -116,7 +116,7 @@ async def disk_full(strike: Strike) -> None:
         taken = strike.site.small.fill()
         try:
             await eventually(
-                strike.refusals, _SEEN_WITHIN_S, what=f"answers of {REFUSED}", until=lambda told: told[REFUSED] > 3
+                strike.refusals, _SEEN_WITHIN_S, what=f"answers of {REFUSED}", until=lambda told: told[REFUSED]
             )
             seen = await eventually(
                 lambda: _out_of_room(strike, log_bytes), _SEEN_WITHIN_S, what="nats-server's trouble"
