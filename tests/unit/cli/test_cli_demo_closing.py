@@ -20,7 +20,7 @@ def moving(*, is_healthy: bool = True) -> Books:
     """One of two messages stands in a stream still."""
     made = books(M0, M1, destinations=(destination(is_healthy=is_healthy),))
     pair = (M1.entry, made.destinations[0].route.route_id)
-    return holding(replace(made, receipts=made.receipts[:1]), in_streams=frozenset({pair}))
+    return holding(replace(made, receipts=made.receipts[:1]), set_aside=frozenset({pair}))
 
 
 class PassingClock(ManualClock):

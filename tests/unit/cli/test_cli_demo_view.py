@@ -38,7 +38,7 @@ def glance() -> Glance:
     route_id = dead.route.route_id
     made = holding(
         books(*SENT, destinations=(healthy, dead, new)),
-        in_streams=frozenset({(SENT[0].entry, route_id)}),
+        set_aside=frozenset({(SENT[0].entry, route_id)}),
         dead_lettered=frozenset({("acme", (SENT[1].entry, route_id))}),
     )
     return Glance(

@@ -157,7 +157,7 @@ def test_without_a_healthy_receiver_there_is_no_latency() -> None:
     assert (ledger.healthy_p50_ms, ledger.healthy_p99_ms) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("where", [{"in_streams": frozenset({PAIR})}, {"unrouted": frozenset({M2.entry})}])
+@pytest.mark.parametrize("where", [{"set_aside": frozenset({PAIR})}, {"unrouted": frozenset({M2.entry})}])
 def test_the_oldest_undelivered_is_counted_from_its_sending_wherever_it_waits(where: dict[str, Any]) -> None:
     assert oldest_waiting_s(holding(without_m2(), **where), 107.5) == 7.5
 
