@@ -16,7 +16,7 @@ AWAY: Final = (BusError, *UNAVAILABLE)
 PATIENCE_S: Final = 45.0
 LOOK_S: Final = 0.5
 _IDLE_LOOKS: Final = 2
-_IDLE_LOOKS_WITH_FINDINGS: Final = 6
+_IDLE_LOOKS_WITH_FINDINGS: Final = 4
 """The broker has acknowledged a republished message a moment before its subscriber has it, or is back to take it."""
 
 
