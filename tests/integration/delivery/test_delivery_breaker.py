@@ -94,6 +94,20 @@ async def test_a_success_that_comes_after_the_failure_beside_it_does_not_let_a_p
     assert (await in_flight(siding), growing.most_in_flight) == (1, 1)
 
 
+async def test_a_growing_route_that_was_asked_to_wait_goes_on_with_one_probe(siding: Siding) -> None:
+    growing, until = breaker(siding), soon()
+    await growing.open(None)
+    await succeed(growing, 30)
+
+    await growing.rest(until)
+
+    [turn] = (await siding.turns()).values()
+    assert (turn.paused_until, turn.failures) == (until, 0)
+    assert (await in_flight(siding), growing.most_in_flight) == (1, 1)
+    await growing.half_open(datetime.now(UTC))
+    assert (await in_flight(siding), growing.most_in_flight) == (1, 1)
+
+
 async def test_a_success_ends_the_row_of_failures(siding: Siding) -> None:
     tried = breaker(siding)
     await tried.open(None)

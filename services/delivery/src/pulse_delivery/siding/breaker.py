@@ -47,8 +47,11 @@ class Breaker:
         return self.consumer is not None
 
     async def rest(self, until: datetime) -> None:
-        """Pause, or pause longer: the destination asked for it on the fast lane."""
+        """Pause, or pause longer: the destination asked for it on the fast lane. One probe ends the pause."""
         self.pause_until = max(until, self.pause_until or until)
+        if self._step:
+            self._step = 0
+            await self._change(1)
         await self._siding.pause(self._name(), self.pause_until)
 
     def note_success(self) -> None:
