@@ -7,7 +7,7 @@ from delivery_builders import NOW, address
 
 from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.turns import TurnListing
+from pulse_contracts.turns import HeadTries, TurnListing
 from pulse_delivery.domain.roster import Rest, Roster, RosterLimits, Serving
 
 ONE, OTHER = address("r-1"), address("r-2")
@@ -138,6 +138,16 @@ def test_a_breaker_is_remembered_until_its_route_recovers() -> None:
     assert planned(roster, waiting(ONE), {}, NOW + LOOK) == {"open": [ONE]}
     planned(roster, {}, {}, NOW + 2 * LOOK)
     assert roster.recall(ONE) is None
+
+
+def test_of_a_parked_route_only_the_tries_are_remembered() -> None:
+    roster, tries = Roster("me"), (HeadTries(message_id="m-1", attempts=5, answered=2),)
+    roster.remember(ONE, Rest(failures=2, not_before=NOW, paused_until=IN_5_MINUTES, error="answered 503", heads=tries))
+    roster.remember(OTHER, Rest(failures=2, not_before=NOW, paused_until=IN_5_MINUTES))
+    roster.plan({}, {}, {}, NOW, parked=[ONE, OTHER])
+    roster.plan(waiting(ONE, OTHER), {}, {}, NOW)
+    assert roster.recall(ONE) == Rest(failures=0, not_before=NOW, heads=tries)
+    assert roster.recall(OTHER) is None
 
 
 def test_a_tenant_with_many_dead_endpoints_leaves_half_of_the_places() -> None:

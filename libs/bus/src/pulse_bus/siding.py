@@ -15,7 +15,7 @@ from pulse_contracts.routes import LONGEST_PAUSE_S
 from pulse_contracts.subjects import RouteAddress, siding
 from pulse_contracts.tokens import encode_token
 from pulse_contracts.topology import SIDING
-from pulse_contracts.turns import TurnListing, TurnState
+from pulse_contracts.turns import HeadTries, TurnListing, TurnState
 
 ACK_WAIT_S: Final = 12.0
 PULL_EXPIRES_S: Final = 2.0
@@ -214,6 +214,8 @@ def _listing(info: Mapping[str, Any]) -> TurnListing | None:
         failures=int(failures) if (failures := metadata.get("failures", "")).isdecimal() else 0,
         paused_until=_moment(info["config"].get("pause_until")) if info.get("paused") else None,
         since=_moment(metadata.get("since")),
+        error=metadata.get("error", ""),
+        head=HeadTries.from_text(metadata.get("head", "")),
     )
 
 

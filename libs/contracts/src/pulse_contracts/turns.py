@@ -11,6 +11,32 @@ _MOST_CHARACTERS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeadTries:
+    """Attempts of a message of the siding, also those since it came there, which its header does not know of."""
+
+    message_id: str
+    attempts: int
+    answered: int
+    """Those of them that the destination answered with failure."""
+
+    def as_text(self) -> str:
+        return f"{self.message_id} {self.attempts} {self.answered}"
+
+    @staticmethod
+    def from_text(text: str) -> "HeadTries | None":
+        """Read what `as_text` wrote; None for anything else."""
+        match text.split(" "):
+            case [message_id, attempts, answered] if _is_count(attempts) and _is_count(answered):
+                return HeadTries(message_id=message_id, attempts=int(attempts), answered=int(answered))
+            case _:
+                return None
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnListing:
     """A turn, as the server tells of it."""
 
@@ -29,6 +55,10 @@ class TurnListing:
     """When its pause ends, None if it has none."""
     since: datetime | None = None
     """Since when the route is troubled."""
+    error: str = ""
+    """Of the last failed probe, if none has succeeded since."""
+    head: HeadTries | None = None
+    """The message that was given back last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +75,17 @@ class TurnState:
     """Of the last failed probe: one line, no secret."""
     since: str = ""
     """Since when the route is troubled, RFC 3339."""
+    head: HeadTries | None = None
+    """The message that was given back last."""
 
     def as_metadata(self) -> dict[str, str]:
-        fields = {"state": self.phase, "failures": str(self.failures), "error": self.error, "since": self.since}
+        fields = {
+            "state": self.phase,
+            "failures": str(self.failures),
+            "error": self.error,
+            "since": self.since,
+            "head": self.head.as_text() if self.head else "",
+        }
         return {name: value[:_MOST_CHARACTERS] for name, value in fields.items() if value}
 
 

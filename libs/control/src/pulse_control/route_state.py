@@ -31,8 +31,8 @@ class RouteState:
     trying: int
     """Messages that its turn has in hand."""
     paused_until: str | None
-    failures: int
-    """Failed probes in a row."""
+    failures: int | None
+    """Failed probes in a row; None while unserved: like its pause and error, the process that had its turn knows."""
     last_error: str | None
     served_by: str | None
     """The delivery process that pulls at its turn; None if nobody does."""
@@ -47,16 +47,17 @@ async def route_state(bus: Connection, route: Route) -> RouteState:
     config: dict[str, Any] = turn.get("config") or {}
     shown: dict[str, str] = config.get("metadata") or {}
     is_parked = not route.enabled
+    phase = _phase(turn, shown) or ("unserved" if waiting and not is_parked else None)
     return RouteState(
         lane="parked" if is_parked else "siding" if waiting else "fast",
         waiting=waiting,
         cause=head.headers.get(headers.CAUSE) if head else None,
         oldest_routed_at=_routed_at(head),
         troubled_since=_earliest(head, shown.get("since")),
-        phase=_phase(turn, shown) or ("unserved" if waiting and not is_parked else None),
+        phase=phase,
         trying=turn.get("num_ack_pending", 0),
         paused_until=config.get("pause_until") if turn.get("paused") else None,
-        failures=int(shown.get("failures", 0)),
+        failures=None if phase == "unserved" else int(shown.get("failures", 0)),
         last_error=shown.get("error"),
         served_by=shown.get("owner") if turn.get("num_waiting") else None,
     )

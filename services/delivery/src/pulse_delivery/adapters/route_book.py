@@ -67,7 +67,10 @@ class RouteBook:
             await self._changed.wait()
 
     async def _refresh(self, connection: Connection) -> None:
-        listed = await routes.list_for_delivery(connection)
+        await self.learn(await routes.list_for_delivery(connection))
+
+    async def learn(self, listed: Iterable[routes.StoredRoute]) -> None:
+        """Take *listed* for all routes that there are."""
         self._destinations = {stored.route.route_id: self._open(stored) for stored in listed}
         async with self._changed:
             self._changed.notify_all()

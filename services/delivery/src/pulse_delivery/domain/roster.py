@@ -7,14 +7,14 @@ than it holds already: one tenant takes at most half of them, and a newcomer alw
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.turns import TurnListing
+from pulse_contracts.turns import HeadTries, TurnListing
 
 _SILENT: Final = timedelta(seconds=0.9)
 """Nobody pulls at a turn nor takes anything from it for this long, so at two looks: its owner is gone."""
@@ -48,6 +48,10 @@ class Rest:
     """The next turn begins with what is left of this pause."""
     since: datetime | None = None
     """Since when the route is troubled."""
+    error: str = ""
+    """Of the last failed probe, if none has succeeded since."""
+    heads: tuple[HeadTries, ...] = ()
+    """Messages that were tried and given back; of another process's turn the latest only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +108,13 @@ class Roster:
         now: datetime,
         *,
         opening: Sequence[RouteAddress] = (),
+        parked: Collection[RouteAddress] = (),
     ) -> Plan:
-        """Return what to do. *waiting* holds what may be served; *opening* are turns of ours still being made."""
-        self._forget_all_but(waiting)
+        """Return what to do. *waiting* holds what may be served, *parked* what may not although messages wait.
+
+        *opening* are turns of ours still being made.
+        """
+        self._forget_all_but(waiting, parked)
         ours = {*mine, *opening}
         self._learn(listed, ours, now)
         self._watch_pauses(mine, now)
@@ -135,7 +143,12 @@ class Roster:
         for address, turn in listed.items():
             if address not in ours and turn.owner != self._me:
                 self._rests[address] = Rest(
-                    failures=turn.failures, not_before=now, paused_until=turn.paused_until, since=turn.since
+                    failures=turn.failures,
+                    not_before=now,
+                    paused_until=turn.paused_until,
+                    since=turn.since,
+                    error=turn.error,
+                    heads=(turn.head,) if turn.head else (),
                 )
 
     def _watch_pauses(self, mine: Mapping[RouteAddress, Serving], now: datetime) -> None:
@@ -228,6 +241,12 @@ class Roster:
         ]
         return [address for *_, address in heapq.nsmallest(min(blocked, _MOST_RETIRED), paused)]
 
-    def _forget_all_but(self, waiting: Mapping[RouteAddress, int]) -> None:
-        self._rests = {address: rest for address, rest in self._rests.items() if address in waiting}
+    def _forget_all_but(self, waiting: Mapping[RouteAddress, int], parked: Collection[RouteAddress]) -> None:
+        resumed = {
+            # An edit ends the pause; how often a message was tried stays true.
+            address: replace(rest, failures=0, paused_until=None, since=None, error="")
+            for address, rest in self._rests.items()
+            if address in parked and rest.heads
+        }
+        self._rests = {address: rest for address, rest in self._rests.items() if address in waiting} | resumed
         self._last_begun = {address: n for address, n in self._last_begun.items() if address in waiting}

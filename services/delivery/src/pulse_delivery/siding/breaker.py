@@ -11,6 +11,7 @@ from typing import Final
 from pulse_bus.siding import Siding
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnState
+from pulse_delivery.domain.heads import Heads
 from pulse_delivery.domain.roster import Rest
 
 _GROWTH: Final = (1, 4, 16)
@@ -29,6 +30,8 @@ class Breaker:
         self.pause_until = rest.paused_until if rest else None
         self.since = (rest.since if rest else None) or now
         """Since when the route is troubled."""
+        self.heads = Heads(rest.heads if rest else ())
+        self._error = rest.error if rest else ""
         self.consumer: str | None = None
         """The name of the turn's consumer while it is ours."""
 
@@ -55,7 +58,7 @@ class Breaker:
         await self._siding.pause(self._name(), self.pause_until)
 
     def note_success(self) -> None:
-        self.failures = 0
+        self.failures, self._error = 0, ""
         self._successes += 1
 
     async def grow(self, most: int) -> None:
@@ -73,8 +76,8 @@ class Breaker:
         if self.pause_until is not None:
             return False
         self.failures += 1
-        self.pause_until, self._step = until, 0
-        await self._change(1, error)
+        self.pause_until, self._error, self._step = until, error, 0
+        await self._change(1)
         await self._siding.pause(self._name(), until)
         return True
 
@@ -92,18 +95,29 @@ class Breaker:
 
     def remembered(self, not_before: datetime) -> Rest:
         """Return what the next turn of the route has to know."""
-        return Rest(failures=self.failures, not_before=not_before, paused_until=self.pause_until, since=self.since)
+        return Rest(
+            failures=self.failures,
+            not_before=not_before,
+            paused_until=self.pause_until,
+            since=self.since,
+            error=self._error,
+            heads=self.heads.all(),
+        )
 
     def _name(self) -> str:
         if self.consumer is None:
             raise RuntimeError(f"no turn of {self._address.route} is open")
         return self.consumer
 
-    async def _change(self, in_flight: int, error: str = "") -> None:
-        await self._siding.change_turn(self._address, self._name(), self._state(in_flight, error))
+    async def _change(self, in_flight: int) -> None:
+        await self._siding.change_turn(self._address, self._name(), self._state(in_flight))
 
-    def _state(self, in_flight: int, error: str = "") -> TurnState:
-        phase = "growing" if self._step else "probing"
+    def _state(self, in_flight: int) -> TurnState:
         return TurnState(
-            phase=phase, in_flight=in_flight, failures=self.failures, error=error, since=self.since.isoformat()
+            phase="growing" if self._step else "probing",
+            in_flight=in_flight,
+            failures=self.failures,
+            error=self._error,
+            since=self.since.isoformat(),
+            head=self.heads.latest,
         )

@@ -116,9 +116,11 @@ class TurnKeeper:
             address: Serving(paused_until=turn.paused_until) for address, turn in self._turns.items() if turn.is_open
         }
         listed = self._listed = await self._siding.turns()
-        waiting = {address: count for address, count in self._troubles.all().items() if not self._is_parked(address)}
+        troubled = self._troubles.all()
+        parked = {address for address in troubled if self._is_parked(address)}
+        waiting = {address: count for address, count in troubled.items() if address not in parked}
         opening = [address for address in self._turns if address not in mine]
-        return self._roster.plan(waiting, listed, mine, self._clock.now(), opening=opening)
+        return self._roster.plan(waiting, listed, mine, self._clock.now(), opening=opening, parked=parked)
 
     async def _carry_out(self, plan: Plan, group: asyncio.TaskGroup) -> None:
         for address in plan.leave:

@@ -1,7 +1,6 @@
 """The sweep: dead-letters what has waited longer than its route wants, also while nobody is being tried."""
 
 import asyncio
-from collections.abc import MutableMapping
 from typing import Final
 
 from pulse_bus.siding import Siding
@@ -11,6 +10,7 @@ from pulse_delivery.adapters.parcels import read_parcel
 from pulse_delivery.adapters.route_book import Destination, RouteBook
 from pulse_delivery.adapters.settler import Settler
 from pulse_delivery.domain.decide import is_overdue, overdue
+from pulse_delivery.domain.heads import Heads
 from pulse_delivery.domain.parcel import Parcel
 from pulse_runtime.clock import Clock
 
@@ -29,23 +29,23 @@ class Sweep:
         self._settler = settler
         self._clock = clock
 
-    async def sweep(self, address: RouteAddress, tried: MutableMapping[str, Parcel] | None = None) -> bool:
+    async def sweep(self, address: RouteAddress, tried: Heads | None = None) -> bool:
         """Dead-letter the heads of a route that are too old; returns whether any message may be left.
 
-        Nothing of the route may be in flight here. *tried* holds parcels as they are after attempts that their
-        headers do not know of. May raise `ApiError` or `BusUnavailable`.
+        Nothing of the route may be in flight here. *tried* knows of attempts that their headers do not
+        know of. May raise `ApiError` or `BusUnavailable`.
         """
         destination = self._book.get(address.route)
         if destination is None:
             return True
         while True:
-            expired, is_empty = await self._expired_heads(address, destination, {} if tried is None else tried)
+            expired, is_empty = await self._expired_heads(address, destination, tried or Heads())
             buried = await asyncio.gather(*(self._bury(sequence, parcel, destination) for sequence, parcel in expired))
             if len(expired) < _AT_ONCE or not all(buried):
                 return not is_empty or not all(buried)
 
     async def _expired_heads(
-        self, address: RouteAddress, destination: Destination, tried: MutableMapping[str, Parcel]
+        self, address: RouteAddress, destination: Destination, tried: Heads
     ) -> tuple[list[tuple[int, Parcel]], bool]:
         """Return the messages at the head that are too old, and whether nothing is left behind them."""
         expired: list[tuple[int, Parcel]] = []
@@ -60,7 +60,7 @@ class Sweep:
                 return expired, False
             if not is_overdue(parcel.routed_at, destination.route, self._clock.now()):
                 return expired, False
-            expired.append((head.stream_seq, tried.pop(parcel.delivery_id, parcel)))
+            expired.append((head.stream_seq, tried.of(parcel)))
             sequence = head.stream_seq + 1
         return expired, False
 

@@ -56,8 +56,6 @@ class Turn:
         self._tools = tools
         self._left_behind = left_behind
         self._breaker = Breaker(address, tools.siding, rest=rest, now=tools.clock.now())
-        self._heads: dict[str, Parcel] = {}
-        """Parcels that were tried and given back, as they are after it: the header on the server does not know."""
         self._in_flight: set[asyncio.Task[None]] = set()
         self._queue = asyncio.Lock()
         """Only the first of the messages that wait for a slot and a permit asks for them."""
@@ -119,8 +117,8 @@ class Turn:
             if self._is_parked():
                 self.leave(close=True)
                 break
-            if asked_until := self._tools.troubles.take_rest(self._address):
-                await self._breaker.rest(asked_until)
+            if (asked_until := self._tools.troubles.take_rest(self._address)) and not await self._rest(asked_until):
+                continue
             if self._breaker.pause_until:
                 await self._sit_out(consumer)
                 continue
@@ -140,7 +138,18 @@ class Turn:
 
     async def _close(self) -> None:
         await self._breaker.close()
-        self._is_over = True
+        # What waits of a parked route is tried again one day.
+        self._is_over = not self._is_parked()
+
+    async def _rest(self, until: datetime) -> bool:
+        """Pause as the destination asked; False if the server does not do it."""
+        try:
+            await self._breaker.rest(until)
+        except BusError as exc:
+            # Raised here it would cut off the attempts in flight, which may have been delivered all the same.
+            self._trouble = str(exc)
+            return False
+        return True
 
     def _is_leaving(self) -> bool:
         return self._tools.stopping.is_set() or self._told is not None
@@ -217,8 +226,9 @@ class Turn:
             result = await tools.attempts.make(parcel, destination)
         finally:
             tools.gate.return_slot()
-        came_with = parcel.answered
-        parcel = self._heads.pop(parcel.delivery_id, parcel).after(result.outcome)
+        heads, came_with = self._breaker.heads, parcel.answered
+        parcel = heads.of(parcel).after(result.outcome)
+        heads.note(parcel)
         attempt = Attempt(
             answered=parcel.answered,
             routed_at=waits_since(parcel.routed_at, destination.route),
@@ -229,6 +239,7 @@ class Turn:
         disposition = decide(result.outcome, attempt, route.policy, tools.clock.now(), random=tools.random)
         match disposition:
             case Settle():
+                heads.forget(parcel)
                 self._note_success(message.pending)
                 await tools.settler.record(parcel, route, result)
                 await message.ack()
@@ -238,12 +249,12 @@ class Turn:
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
             case Shunt(reason=reason):
                 await tools.settler.record(parcel, route, result)
-                if not await tools.settler.move_to_tail(message, parcel, reason):
-                    self._heads[parcel.delivery_id] = parcel
+                if await tools.settler.move_to_tail(message, parcel, reason):
+                    heads.forget(parcel)
+                else:
                     pause = timedelta(seconds=pause_s(self._breaker.failures + 1, route.policy, None, tools.random))
                     await self._fail(message, "no room at the tail", tools.clock.now() + pause)
             case ProbeFailed(pause_until=until, error=error):
-                self._heads[parcel.delivery_id] = parcel
                 await tools.settler.record(parcel, route, result)
                 await self._fail(message, error, until)
 
@@ -293,7 +304,7 @@ class Turn:
             and self._breaker.pause_until
             and (left := (self._breaker.pause_until - self._tools.clock.now()).total_seconds()) > 0
         ):
-            if not await self._tools.sweep.sweep(self._address, self._heads) or self._revision() != revision:
+            if not await self._tools.sweep.sweep(self._address, self._breaker.heads) or self._revision() != revision:
                 break
             try:
                 async with asyncio.timeout(min(left, _SWEEP_S)):

@@ -1,0 +1,90 @@
+"""Turns on a real server: what they do to a destination, and what the next turn of the route knows."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from turn_rig import ONE, PATH, TurnRig, eventually, open_turns, until
+
+from pulse_contracts.routes import RoutePolicy
+from pulse_control.route_state import route_state
+from pulse_delivery.domain.roster import Rest, Roster
+from pulse_testkit.nats import Bus
+from pulse_testkit.receiver import Answer
+
+
+@pytest.fixture
+async def rig(bus: Bus) -> AsyncGenerator[TurnRig]:
+    async with open_turns(bus) as rig:
+        yield rig
+
+
+async def test_a_pause_that_the_server_refuses_cuts_no_attempt_off(rig: TurnRig) -> None:
+    await rig.wait_in_siding(1)
+    rig.receiver.answer(PATH, Answer(delay_s=1))
+    async with rig.serving():
+        await rig.receiver.wait_for(1)
+        rig.bus.nats.kill()
+        rig.tools.troubles.rest(ONE, datetime.now(UTC) + timedelta(minutes=1))
+        await until(lambda: not rig.receiver.in_flight[PATH])
+        await rig.bus.nats.until_ready()
+    assert rig.attempts("delivered") == 1
+
+
+async def failed_once(rig: TurnRig, *, close: bool) -> Rest:
+    """Have a turn try the head once, in vain, and end; return what it leaves to the route's next turn here."""
+    rig.receiver.answer(PATH, Answer(status=500))
+    await rig.know(RoutePolicy(backoff_first_s=0.5, max_attempts=2))
+    await rig.wait_in_siding(1)
+    async with rig.serving(close=close) as turn:
+        await until(lambda: rig.attempts("failed") and turn.paused_until)
+        rest = turn.rest()
+    assert rest is not None
+    return rest
+
+
+async def learned(rig: TurnRig) -> Rest:
+    """Return what another process knows of the route's turn by looking at the server."""
+    roster = Roster("other")
+    roster.plan({ONE: 1}, await rig.siding.turns(), {}, datetime.now(UTC))
+    rest = roster.recall(ONE)
+    assert rest is not None
+    return rest
+
+
+async def test_a_poison_message_is_counted_across_turns_of_a_process(rig: TurnRig) -> None:
+    rest = await failed_once(rig, close=True)
+    async with rig.serving(rest):
+        await eventually(rig.dead)
+    assert rig.attempts("failed") == 2
+
+
+async def test_a_poison_message_is_counted_across_processes(rig: TurnRig) -> None:
+    await failed_once(rig, close=False)
+    [left_behind] = (await rig.siding.turns()).values()
+    async with rig.serving(await learned(rig), left_behind.name):
+        await eventually(rig.dead)
+    assert rig.attempts("failed") == 2
+
+
+async def test_the_error_that_a_route_paused_with_is_shown_by_its_next_turn(rig: TurnRig) -> None:
+    await failed_once(rig, close=False)
+    before = await rig.siding.turn_info(ONE)
+    left_behind = (await rig.siding.turns())[ONE].name
+    async with rig.serving(await learned(rig), left_behind) as turn:
+        await until(lambda: turn.is_open)
+        after = await rig.siding.turn_info(ONE)
+    assert before
+    assert after
+    assert before["name"] != after["name"]
+    assert "500" in after["config"]["metadata"]["error"]
+    assert after["config"]["metadata"]["error"] == before["config"]["metadata"]["error"]
+
+
+async def test_of_an_unserved_route_nothing_is_made_up(rig: TurnRig) -> None:
+    await failed_once(rig, close=True)
+    known = rig.book.get(ONE.route)
+    assert known
+    state = await route_state(rig.bus.control, known.route)
+    assert (state.phase, state.waiting, state.cause) == ("unserved", 1, "attempt_failed")
+    assert (state.failures, state.paused_until, state.last_error, state.served_by) == (None, None, None, None)
