@@ -1,14 +1,19 @@
 """Turns on a real server: what they do to a destination, and what the next turn of the route knows."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from turn_rig import ONE, PATH, TurnRig, eventually, open_turns, until
 
+from pulse_contracts.ids import RouteId
 from pulse_contracts.routes import RoutePolicy
+from pulse_contracts.subjects import RouteAddress
 from pulse_control.route_state import route_state
 from pulse_delivery.domain.roster import Rest, Roster
+from pulse_delivery.siding.places import Places
 from pulse_testkit.nats import Bus
 from pulse_testkit.receiver import Answer
 
@@ -50,6 +55,23 @@ async def learned(rig: TurnRig) -> Rest:
     rest = roster.recall(ONE)
     assert rest is not None
     return rest
+
+
+async def test_turns_that_wake_together_try_in_turns(bus: Bus) -> None:
+    crowd = [replace(ONE, route=RouteId(f"r-{number}")) for number in range(10)]
+    async with open_turns(bus, Places(4)) as rig, asyncio.TaskGroup() as group:
+        gate, at_work = rig.tools.gate, list[RouteAddress]()
+
+        async def probe(address: RouteAddress) -> None:
+            assert await gate.slot(address, lambda: False)
+            at_work.append(address)
+
+        for address in crowd:
+            group.create_task(probe(address), name="test.probe")
+        for done in range(len(crowd)):
+            await until(lambda done=done: len(at_work) > done)
+            assert len(at_work) - done <= 2, "half of the places, for a tenant alone"
+            gate.return_slot(at_work[done])
 
 
 async def test_a_poison_message_is_counted_across_turns_of_a_process(rig: TurnRig) -> None:

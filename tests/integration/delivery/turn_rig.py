@@ -37,6 +37,7 @@ from pulse_delivery.kinds.webhook.sender import open_sender
 from pulse_delivery.lanes.fast_lane import FastLane, Held
 from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.siding.gate import FastLaneGate
+from pulse_delivery.siding.places import Places
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
@@ -125,7 +126,7 @@ async def eventually(condition: Callable[[], Awaitable[object]], limit_s: float 
 
 
 @asynccontextmanager
-async def open_turns(bus: Bus) -> AsyncGenerator[TurnRig]:
+async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[TurnRig]:
     registry, clock, connection = CollectorRegistry(), SystemClock(), await bus.connect("delivery")
     metrics, bus_metrics = DeliveryMetrics(registry), BusMetrics(registry)
     troubles, outage, siding = Troubles(), Outage(clock, metrics), Siding(connection, "me")
@@ -172,7 +173,7 @@ async def open_turns(bus: Bus) -> AsyncGenerator[TurnRig]:
             attempts=attempts,
             outage=outage,
             settler=settler,
-            gate=FastLaneGate(fast_lane, lanes, troubles, TurnNotices(connection, "me"), clock),
+            gate=FastLaneGate(fast_lane, lanes, troubles, TurnNotices(connection, "me"), clock, places=places),
             metrics=metrics,
             clock=clock,
             random=lambda: 1.0,

@@ -68,7 +68,9 @@ class World:
             held_bytes=self.chance.choice([5, 40]) * MOST_BYTES,
             prefetch=self.chance.choice([2, 8]),
         )
-        self._turns = RosterLimits(working=1, consumers=2) if self.is_cramped else RosterLimits(working=8, consumers=16)
+        self._turns = (
+            RosterLimits(openings=1, consumers=2) if self.is_cramped else RosterLimits(openings=8, consumers=16)
+        )
         self._rates = {ROUTES[0].route: Rate(per_s=4.0, burst=2)} if self.chance.random() < 0.3 else {}
         self.processes = [self._start() for _ in range(replicas)]
         self._actions = self._what_may_happen()

@@ -150,22 +150,19 @@ def test_of_a_parked_route_only_the_tries_are_remembered() -> None:
     assert roster.recall(OTHER) is None
 
 
-def test_a_tenant_with_many_dead_endpoints_leaves_half_of_the_places() -> None:
-    roster = Roster("me", RosterLimits(working=10))
-    greedy, modest = of("greedy", 100), of("modest", 2)
-    first = planned(roster, waiting(*greedy), {}, NOW)["open"]
-    assert len(first) == 5
-    serving = dict.fromkeys(first, WORKING)
-    turns = listed(*(turn(route, "me", name=route.route) for route in first))
-    then = planned(roster, waiting(*greedy, *modest), turns, NOW + LOOK, mine=serving)["open"]
-    assert [route.tenant for route in then].count(TenantId("modest")) == 2
+def test_a_crowd_that_fails_at_once_gets_its_turns_little_by_little() -> None:
+    roster, crowd = Roster("me", RosterLimits(openings=10)), [*of("greedy", 100), *of("modest", 3)]
+    first = planned(roster, waiting(*crowd), {}, NOW)["open"]
+    assert len(first) == 10
+    assert [route.tenant for route in first].count(TenantId("modest")) == 3
+    then = planned(roster, waiting(*crowd), {}, NOW + LOOK, opening=first[:4])["open"]
+    assert len(then) == 6
 
 
-def test_a_turn_that_sits_out_a_pause_takes_no_place_from_those_at_work() -> None:
-    roster = Roster("me", RosterLimits(working=2))
-    paused = {route: Serving(paused_until=IN_5_MINUTES) for route in of("a", 4)}
-    turns = listed(*(turn(route, "me", name=route.route) for route in paused))
-    assert planned(roster, waiting(ONE, *paused), turns, NOW, mine=paused)["open"] == [ONE]
+def test_turns_that_were_lost_are_all_made_again_at_once() -> None:
+    roster, crowd = Roster("me", RosterLimits(openings=10)), of("a", 50)
+    roster.plan(waiting(*crowd), listed(*(turn(route, name=route.route) for route in crowd)), {}, NOW)
+    assert len(planned(roster, waiting(*crowd), {}, NOW + LOOK)["open"]) == 50
 
 
 def test_a_tenant_with_many_dead_endpoints_leaves_half_of_the_consumers() -> None:
@@ -221,7 +218,7 @@ class Town:
 
 
 def test_more_troubled_routes_than_consumers_take_turns_and_no_pause_is_cut_short() -> None:
-    pause, limits = timedelta(seconds=20), RosterLimits(working=16, consumers=12)
+    pause, limits = timedelta(seconds=20), RosterLimits(consumers=12)
     town = Town(2, limits, [*of("a", 40), *of("b", 10), *of("c", 1)])
     for second in range(300):
         now = NOW + second * LOOK

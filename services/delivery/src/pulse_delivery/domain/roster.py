@@ -30,8 +30,9 @@ _LISTED_BY_ALL: Final = timedelta(seconds=2)
 class RosterLimits:
     """Bounds of the turns."""
 
-    working: int = 256
-    """Turns of one process at work at once: bounds probes and sockets. One that sits out a pause does not count."""
+    openings: int = 64
+    """Turns that one process begins at a look, of routes that nobody is known to have served: a crowd that fails at
+    once must not cost its neighbours the processor. An adoption, and a turn that was lost, are not delayed by it."""
     consumers: int = 1000
     """Consumers on the siding, of all processes and paused ones included: below what the stream allows."""
 
@@ -129,7 +130,7 @@ class Roster:
         ]
         resting = {address for address in unserved if self._is_resting(address, now)}
         consumers = Counter(address.tenant for address in {*listed, *ours} - left_behind)
-        chosen = self._choose(self._queues(unserved, resting, waiting), consumers, mine, len(opening))
+        chosen = self._choose(self._queues(unserved, resting, waiting), consumers, self._limits.openings - len(opening))
         return Plan(
             open=[address for address in chosen if address not in left_behind],
             adopt=[address for address in chosen if address in left_behind],
@@ -184,28 +185,27 @@ class Roster:
         self,
         queues: Mapping[TenantId, list[RouteAddress]],
         consumers: Counter[TenantId],
-        mine: Mapping[RouteAddress, Serving],
-        opening: int,
+        openings: int,
     ) -> list[RouteAddress]:
         """Round robin over tenants, then over their routes."""
-        working = Counter(address.tenant for address, turn in mine.items() if turn.paused_until is None)
-        free = self._limits.working - working.total() - opening
-        free_consumers = self._limits.consumers - consumers.total()
+        free = self._limits.consumers - consumers.total()
         order = [(consumers[tenant], tenant) for tenant in queues]
         heapq.heapify(order)
         chosen: list[RouteAddress] = []
-        while order and free > 0 and free_consumers > 0:
+        while order and free > 0:
             held, tenant = heapq.heappop(order)
-            if working[tenant] >= max(1, free) or held >= max(1, free_consumers):
+            if held >= max(1, free):
                 continue
-            chosen.append(address := queues[tenant].pop())
-            self._begun += 1
-            self._last_begun[address] = self._begun
-            working[tenant] += 1
-            consumers[tenant] += 1
-            free, free_consumers = free - 1, free_consumers - 1
+            address = queues[tenant].pop()
+            if address in self._rests or openings > 0:
+                openings -= address not in self._rests
+                chosen.append(address)
+                self._begun += 1
+                self._last_begun[address] = self._begun
+                consumers[tenant] += 1
+                held, free = held + 1, free - 1
             if queues[tenant]:
-                heapq.heappush(order, (held + 1, tenant))
+                heapq.heappush(order, (held, tenant))
         return chosen
 
     def _queues(
@@ -220,7 +220,7 @@ class Roster:
             by_tenant[address.tenant].append(address)
         return {
             tenant: heapq.nsmallest(
-                self._limits.working, routes, key=lambda a: (a in resting, self._last_begun.get(a, 0), -waiting[a])
+                self._limits.consumers, routes, key=lambda a: (a in resting, self._last_begun.get(a, 0), -waiting[a])
             )[::-1]
             for tenant, routes in by_tenant.items()
         }

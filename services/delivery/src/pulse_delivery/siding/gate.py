@@ -10,6 +10,7 @@ from pulse_contracts.turns import AskedRest, Notice
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.lanes.fast_lane import FastLane, Held
+from pulse_delivery.siding.places import Places
 from pulse_runtime.clock import Clock
 
 _SLOT_RETRY_S: Final = 0.05
@@ -24,8 +25,16 @@ class FastLaneGate:
     """The fast lane, as the turns of this process and the notices of the others see it."""
 
     def __init__(
-        self, fast_lane: FastLane, lanes: Lanes[Held], troubles: Troubles, notices: TurnNotices, clock: Clock
+        self,
+        fast_lane: FastLane,
+        lanes: Lanes[Held],
+        troubles: Troubles,
+        notices: TurnNotices,
+        clock: Clock,
+        *,
+        places: Places | None = None,
     ) -> None:
+        self._places = places or Places()
         self._fast_lane = fast_lane
         self._lanes = lanes
         self._troubles = troubles
@@ -60,14 +69,19 @@ class FastLaneGate:
         # Both at once: a slot kept while waiting for a permit is one that others lack, and permits gathered while
         # waiting for slots would be spent in one burst.
         while not is_called_off():
-            if self._lanes.borrow_slot(address.route):
-                return True
-            wait_s = self._lanes.permit_wait_s(address.route) or _SLOT_RETRY_S
-            await self._clock.sleep(min(wait_s, _LONGEST_SLEEP_S))
+            if wait_s := self._lanes.permit_wait_s(address.route):
+                # Without a place: it may be far away.
+                await self._clock.sleep(min(wait_s, _LONGEST_SLEEP_S))
+            elif await self._places.enter(address, is_called_off):
+                if not is_called_off() and self._lanes.borrow_slot(address.route):
+                    return True
+                self._places.leave(address)
+                await self._clock.sleep(_SLOT_RETRY_S)
         return False
 
-    def return_slot(self) -> None:
+    def return_slot(self, address: RouteAddress) -> None:
         self._lanes.return_slot()
+        self._places.leave(address)
 
     def rest(self, address: RouteAddress, until: datetime) -> None:
         """Have the route's next turn begin with a pause, whichever process it will be of."""

@@ -38,10 +38,13 @@ class Gate(Protocol):
         ...
 
     async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
-        """Wait for a slot of the process's budget and a permit of the route's rate; False if it is called off."""
+        """Wait for a working place, a slot of the process's budget and a permit of the route's rate.
+
+        False if it is called off.
+        """
         ...
 
-    def return_slot(self) -> None: ...
+    def return_slot(self, address: RouteAddress) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,7 +225,7 @@ class Turn:
         try:
             result = await tools.attempts.make(parcel, destination)
         finally:
-            tools.gate.return_slot()
+            tools.gate.return_slot(self._address)
         heads, came_with = self._breaker.heads, parcel.answered
         parcel = heads.of(parcel).after(result.outcome)
         heads.note(parcel)
