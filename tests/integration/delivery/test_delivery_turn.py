@@ -1,18 +1,23 @@
 """Turns on a real server: what they do to a destination, and what the next turn of the route knows."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from turn_rig import ONE, PATH, TurnRig, eventually, open_turns, until
+from turn_rig import ONE, PATH, TurnRig, body, eventually, open_turns, running, until
 
+from pulse_bus.api import api_request
+from pulse_contracts import subjects
+from pulse_contracts.disposition import ProbeFailed
 from pulse_contracts.ids import RouteId
-from pulse_contracts.routes import RoutePolicy
+from pulse_contracts.routes import Rate, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
+from pulse_contracts.topology import deliver_consumer
 from pulse_control.route_state import route_state
-from pulse_delivery.domain.roster import Rest, Roster
+from pulse_delivery.domain.roster import Rest, Roster, after_failure
 from pulse_delivery.siding.places import Places
 from pulse_testkit.nats import Bus
 from pulse_testkit.receiver import Answer
@@ -25,7 +30,7 @@ async def rig(bus: Bus) -> AsyncGenerator[TurnRig]:
 
 
 async def test_a_pause_that_the_server_refuses_cuts_no_attempt_off(rig: TurnRig) -> None:
-    await rig.wait_in_siding(1)
+    await rig.wait_in_siding(0)
     rig.receiver.answer(PATH, Answer(delay_s=1))
     async with rig.serving():
         await rig.receiver.wait_for(1)
@@ -40,7 +45,7 @@ async def failed_once(rig: TurnRig, *, close: bool) -> Rest:
     """Have a turn try the head once, in vain, and end; return what it leaves to the route's next turn here."""
     rig.receiver.answer(PATH, Answer(status=500))
     await rig.know(RoutePolicy(backoff_first_s=0.5, max_attempts=2))
-    await rig.wait_in_siding(1)
+    await rig.wait_in_siding(0)
     async with rig.serving(close=close) as turn:
         await until(lambda: rig.attempts("failed") and turn.paused_until)
         rest = turn.rest()
@@ -101,6 +106,49 @@ async def test_the_error_that_a_route_paused_with_is_shown_by_its_next_turn(rig:
     assert before["name"] != after["name"]
     assert "500" in after["config"]["metadata"]["error"]
     assert after["config"]["metadata"]["error"] == before["config"]["metadata"]["error"]
+
+
+async def test_a_route_that_failed_just_now_is_tried_after_its_first_pause(rig: TurnRig) -> None:
+    await rig.wait_in_siding(0)
+    now = datetime.now(UTC)
+    rest = after_failure(ProbeFailed(pause_until=now + timedelta(seconds=0.4), error="answered 503"), now)
+    began = time.monotonic()
+    async with rig.serving(rest) as turn:
+        assert not await rig.siding.turns(), "next to nothing of a pause costs no request"
+        [probe] = await rig.receiver.wait_for(1)
+        await until(lambda: not turn.is_open)
+    assert probe.at - began >= 0.35
+
+
+async def test_a_copy_that_waited_while_the_first_was_in_flight_is_not_sent(rig: TurnRig) -> None:
+    await rig.know(RoutePolicy(rate=Rate(per_s=2, burst=2)))
+    rig.receiver.answer(PATH, Answer(delay_s=0.1))
+    await rig.wait_in_siding(0, 1)
+    await rig.wait_in_siding(1, copy="again")
+    async with rig.serving():
+        await eventually(lambda: emptied(rig))
+    assert len(rig.receiver.requests) == 2
+
+
+async def test_a_copy_that_waited_in_its_lane_is_not_sent(rig: TurnRig) -> None:
+    await rig.know(RoutePolicy(in_flight=1))
+    rig.receiver.answer(PATH, Answer(delay_s=0.2))
+    router = await rig.bus.connect("router")
+    subject = subjects.delivery(ONE.kind, ONE.tenant, ONE.route)
+    for copy in ("", "again"):
+        await router.publish(subject, body(0), headers={"Nats-Msg-Id": f"m-0:{ONE.route}{copy}"})
+    async with running(rig.deliveries.run()), running(rig.fast_lane.run()):
+        await eventually(lambda: settled(rig, 2))
+    assert len(rig.receiver.requests) == 1
+
+
+async def emptied(rig: TurnRig) -> bool:
+    return not await rig.siding.waiting_of(ONE)
+
+
+async def settled(rig: TurnRig, count: int) -> bool:
+    info = await api_request(rig.bus.control, f"CONSUMER.INFO.DELIVERY.{deliver_consumer('webhook').name}")
+    return info["ack_floor"]["stream_seq"] == count
 
 
 async def test_of_an_unserved_route_nothing_is_made_up(rig: TurnRig) -> None:

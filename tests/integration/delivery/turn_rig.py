@@ -1,10 +1,11 @@
 """Turns of one process on real streams, a route that they serve, and its destination."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -19,7 +20,7 @@ from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
 from pulse_contracts.routes import Route, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.topology import ACK_WAIT_S
+from pulse_contracts.topology import ACK_WAIT_S, deliver_consumer
 from pulse_delivery.adapters.attempt_spans import AttemptSpans
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.route_book import RouteBook
@@ -67,9 +68,13 @@ class TurnRig:
     receiver: WebhookReceiver
     registry: CollectorRegistry
     publisher: Publisher
+    fast_lane: FastLane
+    deliveries: PullConsumer
+    """What the fast lane takes from; neither runs by itself."""
 
-    async def wait_in_siding(self, count: int, *, first: int = 0, to: RouteAddress = ONE) -> None:
-        await self.publisher.publish(*(_standing(to, first + n) for n in range(count)))
+    async def wait_in_siding(self, *numbers: int, copy: str = "") -> None:
+        """Put messages into the siding; a *copy* is one that the stream does not recognise as the same."""
+        await self.publisher.publish(*(_standing(number, copy) for number in numbers))
 
     async def know(self, policy: RoutePolicy, *, enabled: bool = True) -> None:
         """Have the book know the route, with this policy."""
@@ -126,6 +131,16 @@ async def eventually(condition: Callable[[], Awaitable[object]], limit_s: float 
 
 
 @asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+    task = asyncio.create_task(work, name="test[running]")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@asynccontextmanager
 async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[TurnRig]:
     registry, clock, connection = CollectorRegistry(), SystemClock(), await bus.connect("delivery")
     metrics, bus_metrics = DeliveryMetrics(registry), BusMetrics(registry)
@@ -136,9 +151,7 @@ async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[T
         streams: dict[str, Publisher] = {}
         for stream in ("SIDING", "DEADLETTER", "ATTEMPT"):
             made = streams[stream] = Publisher(connection, stream, clock=clock, metrics=bus_metrics, linger_s=0)
-            running = asyncio.create_task(made.run(), name=f"test.commit[{stream}]")
-            stack.push_async_callback(asyncio.wait, {running})
-            stack.callback(running.cancel)
+            await stack.enter_async_context(running(made.run()))
         receiver = await stack.enter_async_context(WebhookReceiver())
         context = SenderContext(clock=clock, egress=_LOOPBACK, bus=connection, mqtt=None)
         sender = await stack.enter_async_context(open_sender(context))
@@ -152,8 +165,10 @@ async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[T
             metrics=metrics,
             clock=clock,
         )
+        name = deliver_consumer("webhook").name
+        deliveries = PullConsumer(connection, "DELIVERY", name, clock=clock, capacity=100)
         fast_lane = FastLane(
-            {},
+            {"webhook": deliveries},
             lanes=lanes,
             limits=LaneLimits(),
             troubles=troubles,
@@ -190,29 +205,33 @@ async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[T
             receiver=receiver,
             registry=registry,
             publisher=streams["SIDING"],
+            fast_lane=fast_lane,
+            deliveries=deliveries,
         )
         await rig.know(RoutePolicy())
         yield rig
 
 
-def _standing(to: RouteAddress, number: int) -> Outgoing:
-    message_id = MessageId(f"m-{number}")
-    envelope = Envelope(
-        message_id=message_id,
-        tenant_id=to.tenant,
+def _standing(number: int, copy: str) -> Outgoing:
+    routed_at_ms = int(datetime.now(UTC).timestamp() * 1000)
+    return Outgoing(
+        subject=subjects.siding(ONE.kind, ONE.tenant, ONE.route),
+        data=body(number),
+        message_id=f"m-{number}:{ONE.route}:s{copy}",
+        headers={headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(routed_at_ms), headers.CAUSE: "attempt_failed"},
+    )
+
+
+def body(number: int) -> bytes:
+    return Envelope(
+        message_id=MessageId(f"m-{number}"),
+        tenant_id=ONE.tenant,
         device_id=DeviceId("d"),
         type="weather",
-        topic=f"tenant/{to.tenant}/device/d/weather",
+        topic=f"tenant/{ONE.tenant}/device/d/weather",
         time=NOW,
         received_at=NOW,
         supplied_id=False,
         traceparent=None,
         payload=b"{}",
-    )
-    routed_at_ms = int(datetime.now(UTC).timestamp() * 1000)
-    return Outgoing(
-        subject=subjects.siding(to.kind, to.tenant, to.route),
-        data=envelope.encode(),
-        message_id=f"{message_id}:{to.route}:s",
-        headers={headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(routed_at_ms), headers.CAUSE: "attempt_failed"},
-    )
+    ).encode()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -32,6 +33,8 @@ def head(*, answered: int = 1, as_head: int = 1, failures: int = 0, routed_at: d
 
 DEAD_410 = DeadLetter(reason="status_410", error="answered 410")
 PAUSED_1_S = ProbeFailed(pause_until=NOW + timedelta(seconds=1), error="connection refused")
+FIRST_FAILURE = Shunt(reason="attempt_failed", failed=PAUSED_1_S)
+FIRST_ANSWER = Shunt(reason="attempt_failed", failed=replace(PAUSED_1_S, error="answered 503"))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +46,8 @@ PAUSED_1_S = ProbeFailed(pause_until=NOW + timedelta(seconds=1), error="connecti
         pytest.param(Delivered(), fast(answered=99), Settle(), id="delivered though tried too often"),
         pytest.param(GONE, fast(), DEAD_410, id="rejected on the fast lane"),
         pytest.param(GONE, head(), DEAD_410, id="rejected as head"),
-        pytest.param(UNREACHED, fast(answered=0), Shunt(reason="attempt_failed"), id="unreached on the fast lane"),
-        pytest.param(ANSWERED, fast(answered=4), Shunt(reason="attempt_failed"), id="answered on the fast lane"),
+        pytest.param(UNREACHED, fast(answered=0), FIRST_FAILURE, id="unreached on the fast lane"),
+        pytest.param(ANSWERED, fast(answered=4), FIRST_ANSWER, id="answered on the fast lane"),
         pytest.param(UNREACHED, head(answered=0, as_head=0), PAUSED_1_S, id="unreached as head: it waits"),
         pytest.param(
             UNREACHED, head(answered=4, as_head=HEAD_TRIES), PAUSED_1_S, id="unreached as head: never to the tail"

@@ -16,6 +16,8 @@ class Shunt:
     reason: str
     rest_until: datetime | None = None
     """Before this the destination asked not to be tried."""
+    failed: "ProbeFailed | None" = None
+    """From the fast lane: the failure, and the pause that a turn of the route begins with unless it knows better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

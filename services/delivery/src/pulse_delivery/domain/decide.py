@@ -4,7 +4,8 @@
 |-----------|---------------------------|---------------------------------------------------------------------|
 | Delivered | Settle                    | Settle                                                              |
 | Rejected  | DeadLetter                | DeadLetter                                                          |
-| Failed    | Shunt to the siding       | ProbeFailed: the message waits, the route is paused                 |
+| Failed    | Shunt to the siding, the  | ProbeFailed: the message waits, the route is paused                 |
+|           | first failure of the route|                                                                     |
 |           |                           | Shunt to the tail, once the destination *answered* it `HEAD_TRIES`  |
 |           |                           | times: a poison message must not block its route                    |
 | … too old, or answered `max_attempts` times: DeadLetter, on either                                            |
@@ -82,10 +83,12 @@ def _after_failure(
         return DeadLetter(
             reason="max_attempts", error=f"answered with failure {attempt.answered} times: {failed.error}"
         )
-    if not attempt.is_probe:
-        asked = asked_s(failed.retry_after_s)
-        return Shunt(reason="attempt_failed", rest_until=now + timedelta(seconds=asked) if asked else None)
-    if failed.answered and attempt.answered_as_head >= HEAD_TRIES:
+    if attempt.is_probe and failed.answered and attempt.answered_as_head >= HEAD_TRIES:
         return Shunt(reason="head_failed")
     pause = pause_s(attempt.failures + 1, policy, failed.retry_after_s, random)
-    return ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error)
+    paused = ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error)
+    if attempt.is_probe:
+        return paused
+    asked = asked_s(failed.retry_after_s)
+    rest_until = now + timedelta(seconds=asked) if asked else None
+    return Shunt(reason="attempt_failed", rest_until=rest_until, failed=paused)

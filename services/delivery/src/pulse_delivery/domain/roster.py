@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from pulse_contracts.disposition import ProbeFailed
 from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import HeadTries, TurnListing
@@ -53,6 +54,11 @@ class Rest:
     """Of the last failed probe, if none has succeeded since."""
     heads: tuple[HeadTries, ...] = ()
     """Messages that were tried and given back; of another process's turn the latest only."""
+
+
+def after_failure(failed: ProbeFailed, now: datetime) -> Rest:
+    """Return the breaker of a route that failed on the fast lane: a probe right after it would be wasted mostly."""
+    return Rest(failures=1, not_before=now, paused_until=failed.pause_until, since=now, error=failed.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
+from pulse_contracts.disposition import ProbeFailed
 from pulse_contracts.subjects import RouteAddress
 
 
@@ -14,6 +15,7 @@ class Troubles:
         self._waiting: dict[RouteAddress, int] = {}
         self._shunting: Counter[RouteAddress] = Counter()
         self._rest_until: dict[RouteAddress, datetime] = {}
+        self._failed: dict[RouteAddress, ProbeFailed] = {}
 
     def is_troubled(self, address: RouteAddress) -> bool:
         """Whether new messages of the route go behind the others in the siding, unless its lane is held."""
@@ -39,6 +41,14 @@ class Troubles:
         """Return the end of that pause, once."""
         return self._rest_until.pop(address, None)
 
+    def note_failure(self, address: RouteAddress, failed: ProbeFailed) -> None:
+        """An attempt on the fast lane failed, the latest of the route."""
+        self._failed[address] = failed
+
+    def take_failure(self, address: RouteAddress) -> ProbeFailed | None:
+        """Return that failure, once."""
+        return self._failed.pop(address, None)
+
     def is_shunting(self, address: RouteAddress) -> bool:
         """Whether a message of the route is on its way to the siding."""
         return address in self._shunting
@@ -46,11 +56,13 @@ class Troubles:
     def replace(self, waiting: Mapping[RouteAddress, int]) -> None:
         """Take the siding's own account."""
         self._waiting = dict(waiting)
+        self._failed = {address: failed for address, failed in self._failed.items() if self.is_troubled(address)}
 
     def recovered(self, address: RouteAddress) -> None:
         """The siding holds nothing of the route any more."""
         self._waiting.pop(address, None)
         self._rest_until.pop(address, None)
+        self._failed.pop(address, None)
 
     def all(self) -> dict[RouteAddress, int]:
         """Return the troubled routes with the number of messages known to wait."""

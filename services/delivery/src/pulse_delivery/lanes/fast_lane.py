@@ -232,6 +232,11 @@ class FastLane:
             item.message.abandon()
             self._finish(start, None)
             return
+        if self._attempts.was_delivered(item.parcel):
+            # A copy, which came while the first was in flight.
+            self._finish(start, None)
+            await item.message.ack()
+            return
         took_s: float | None = None
         try:
             result = await self._attempts.make(item.parcel, item.destination)
@@ -284,6 +289,8 @@ class FastLane:
             # Before anything is awaited: from here on the route is troubled, and what waits goes behind.
             self._troubles.shunt_begins(parcel.address)
             self.withdraw(parcel.address, "behind")
+            if disposition.failed:
+                self._troubles.note_failure(parcel.address, disposition.failed)
             if disposition.rest_until:
                 self._rest(parcel.address, disposition.rest_until)
         elif is_suspect:

@@ -36,6 +36,13 @@ class Breaker:
         """The name of the turn's consumer while it is ours."""
 
     @property
+    def name(self) -> str:
+        """The same, of a turn that is open."""
+        if self.consumer is None:
+            raise RuntimeError(f"no turn of {self._address.route} is open")
+        return self.consumer
+
+    @property
     def most_in_flight(self) -> int:
         return _GROWTH[self._step]
 
@@ -55,7 +62,7 @@ class Breaker:
         if self._step:
             self._step = 0
             await self._change(1)
-        await self._siding.pause(self._name(), self.pause_until)
+        await self._siding.pause(self.name, self.pause_until)
 
     def note_success(self) -> None:
         self.failures, self._error = 0, ""
@@ -78,13 +85,13 @@ class Breaker:
         self.failures += 1
         self.pause_until, self._error, self._step = until, error, 0
         await self._change(1)
-        await self._siding.pause(self._name(), until)
+        await self._siding.pause(self.name, until)
         return True
 
     async def half_open(self, now: datetime) -> None:
         """End the pause."""
         self._successes = 0
-        await self._siding.pause(self._name(), now)
+        await self._siding.pause(self.name, now)
         self.pause_until = None
 
     async def close(self) -> None:
@@ -104,13 +111,8 @@ class Breaker:
             heads=self.heads.all(),
         )
 
-    def _name(self) -> str:
-        if self.consumer is None:
-            raise RuntimeError(f"no turn of {self._address.route} is open")
-        return self.consumer
-
     async def _change(self, in_flight: int) -> None:
-        await self._siding.change_turn(self._address, self._name(), self._state(in_flight))
+        await self._siding.change_turn(self._address, self.name, self._state(in_flight))
 
     def _state(self, in_flight: int) -> TurnState:
         return TurnState(

@@ -13,7 +13,7 @@ from pulse_contracts import headers
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
-from pulse_delivery.domain.roster import Plan, Roster, Serving
+from pulse_delivery.domain.roster import Plan, Roster, Serving, after_failure
 from pulse_delivery.domain.rota import Rota
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
@@ -139,7 +139,9 @@ class TurnKeeper:
             await self._siding.close_turn(self._listed[address].name)
 
     def _begin(self, address: RouteAddress, group: asyncio.TaskGroup, left_behind: str | None = None) -> None:
-        turn = Turn(address, self._tools, rest=self._roster.recall(address), left_behind=left_behind)
+        failed = self._troubles.take_failure(address)
+        rest = self._roster.recall(address) or (after_failure(failed, self._clock.now()) if failed else None)
+        turn = Turn(address, self._tools, rest=rest, left_behind=left_behind)
         self._turns[address] = turn
         self._tasks[address] = group.create_task(self._serve(address, turn), name=f"delivery.turn[{address.route}]")
 

@@ -36,6 +36,8 @@ _NEARLY_EMPTY_S: Final = 2.0
 """… unless these need longer than this for their permits: what gathers is held by the process."""
 _IDLE_CHECK_S: Final = 0.25
 _SWEEP_S: Final = 1.0
+_A_MOMENT_S: Final = 1.0
+"""Most first pauses are shorter."""
 _REMADE_WITHIN_S: Final = 2.0
 """The jitter of turns whose consumers went all at once, with a restart of the server."""
 
@@ -93,8 +95,10 @@ class Turn:
 
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
-        if not await self._breaker.open(self._left_behind) or not (name := self._breaker.consumer):
+        await self._wait_out_a_moment()
+        if self._is_leaving() or not await self._breaker.open(self._left_behind):
             return
+        name = self._breaker.name
         consumer = self._tools.open_consumer(name)
         event = TURN_ADOPTED if self._left_behind else ROUTE_TROUBLED
         _log.info(event, route_id=self._address.route, tenant_id=self._address.tenant)
@@ -107,6 +111,15 @@ class Turn:
                     pulling.cancel()
         finally:
             self._stop_holding(recovered=False)
+
+    async def _wait_out_a_moment(self) -> None:
+        """Sit out next to nothing of a pause before there is a consumer: the server need not know of it."""
+        if self._breaker.pause_until is None or self._left_behind:
+            return
+        left_s = (self._breaker.pause_until - self._tools.clock.now()).total_seconds()
+        if left_s <= _A_MOMENT_S:
+            await self._tools.clock.sleep(max(left_s, 0.0))
+            self._breaker.pause_until = None
 
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
         while not self._is_leaving():
@@ -223,9 +236,13 @@ class Turn:
             await message.nak()
             return
         try:
-            result = await tools.attempts.make(parcel, destination)
+            # A copy of it may have been in flight when this one came.
+            result = None if tools.attempts.was_delivered(parcel) else await tools.attempts.make(parcel, destination)
         finally:
             tools.gate.return_slot(self._address)
+        if result is None:
+            await message.ack()
+            return
         heads, came_with = self._breaker.heads, parcel.answered
         parcel = heads.of(parcel).after(result.outcome)
         heads.note(parcel)
