@@ -115,6 +115,17 @@ async def test_a_turn_is_opened_once(bus: Bus, waiting_room: Siding) -> None:
     assert (info["config"]["max_ack_pending"], info["config"]["metadata"]["state"]) == (1, "half_open")
 
 
+async def test_a_stream_that_takes_no_more_consumers_is_no_place_now(bus: Bus, waiting_room: Siding) -> None:
+    info = await api_request(bus.control, "STREAM.INFO.SIDING")
+    await api_request(bus.control, "STREAM.DELETE.SIDING")
+    await api_request(bus.control, "STREAM.CREATE.SIDING", {**info["config"], "max_consumers": 1})
+    one = await waiting_room.open_turn(ONE, TurnState(phase="probing", in_flight=1))
+    assert one
+    assert await waiting_room.open_turn(OTHER, TurnState(phase="probing", in_flight=1)) is None
+    await waiting_room.close_turn(one)
+    assert await waiting_room.open_turn(OTHER, TurnState(phase="probing", in_flight=1))
+
+
 async def test_a_turn_says_in_its_metadata_whose_it_is(waiting_room: Siding) -> None:
     await opened(waiting_room, TurnState(phase="half_open", in_flight=1))
 

@@ -33,6 +33,7 @@ PULSE_DELIVERY_WORKER_COUNT: {{ .workerCount | quote }}
 # can be, not of how many there are now.
 PULSE_DELIVERY_REPLICAS: {{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled | quote }}
 PULSE_SIDING_SHARE: {{ .sidingShare | quote }}
+PULSE_SIDING_CONSUMERS: {{ .sidingConsumers | quote }}
 PULSE_EGRESS_ALLOW: {{ join "," .egressAllow | quote }}
 PULSE_DRAIN_S: {{ .drainSeconds | quote }}
 PULSE_MQTT_HOST: {{ .mqtt.host | quote }}

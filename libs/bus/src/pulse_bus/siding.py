@@ -27,6 +27,8 @@ _MESSAGE_GONE: Final = frozenset({10037, 10043})
 _DELETE_FAILED: Final = 10057
 _SUBJECT_IS_CLAIMED: Final = 10100
 """On a work queue no two consumers may share a subject."""
+_TOO_MANY_CONSUMERS: Final = 10026
+"""The stream takes no more."""
 _RESUME_AFTER: Final = timedelta(seconds=0.1)
 
 
@@ -102,7 +104,7 @@ class Siding:
                 return
 
     async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
-        """Make the route's consumer and return its name; None when the route has one already.
+        """Make the route's consumer and return its name; None when the route has one, or the stream takes no more.
 
         The claim is the subject, which a work queue gives to one consumer at a time. The name is new each time, so
         that nothing a process does late, be it an ack, a pause or a deletion, reaches the turn of its successor.
@@ -111,7 +113,7 @@ class Siding:
         try:
             await self._create(address, name, "create", state)
         except ApiError as exc:
-            if exc.err_code != _SUBJECT_IS_CLAIMED:
+            if exc.err_code not in {_SUBJECT_IS_CLAIMED, _TOO_MANY_CONSUMERS}:
                 raise
             return None
         return name

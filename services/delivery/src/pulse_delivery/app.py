@@ -40,6 +40,7 @@ from pulse_delivery.domain.memory import DeliveredMemory
 from pulse_delivery.domain.ports import Sender
 from pulse_delivery.domain.rates import Rates
 from pulse_delivery.domain.room import SidingRoom
+from pulse_delivery.domain.roster import Roster, RosterLimits
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.kinds.context import MqttTarget, OpenSender, SenderContext
 from pulse_delivery.lanes.fast_lane import FastLane, Held
@@ -166,7 +167,17 @@ async def start(lifecycle: Lifecycle) -> None:
         ),
     )
     stocktaking = Stocktaking(yard, room, metrics=metrics, random=random)
-    keeper = TurnKeeper(yard, troubles, book, tools, gate, stocktaking=stocktaking, metrics=metrics, clock=clock)
+    keeper = TurnKeeper(
+        yard,
+        troubles,
+        book,
+        tools,
+        gate,
+        roster=Roster(owner, RosterLimits(consumers=settings.siding_consumers)),
+        stocktaking=stocktaking,
+        metrics=metrics,
+        clock=clock,
+    )
 
     await book.feed.loaded.wait()
     await keeper.look_first()

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import AliasChoices, Field, SecretStr
 
+from pulse_contracts.topology import SIDING
 from pulse_runtime.settings import ServiceSettings, Unit
 
 
@@ -30,6 +31,13 @@ class DeliverySettings(ServiceSettings):
         le=16,
         description="How much a tenant may hold of the siding for each byte that is free there: 1 lets a single tenant "
         "take half of it, 0.5 a third.",
+    )
+    siding_consumers: Annotated[int, Unit("consumers")] = Field(
+        default=1000,
+        ge=2,
+        le=SIDING.max_consumers,
+        description="Troubled routes that have a consumer on the siding at once, of all processes; the others wait for "
+        "their turn. Fewer where SIDING has replicas: a few hundred.",
     )
     secret_keys: SecretStr = Field(description="Key ring for secrets at rest: id:base64 pairs, the newest first.")
     egress_allow: list[str] = Field(

@@ -29,6 +29,7 @@ PASSED_ON: Final[Mapping[str, Sequence[str]]] = {
     "PULSE_DELIVERY_LOG_RETENTION_DAYS": ("delivery",),
     "PULSE_DRAIN_S": ("delivery",),
     "PULSE_SIDING_SHARE": ("delivery",),
+    "PULSE_SIDING_CONSUMERS": ("delivery",),
 }
 """Variables of the caller, and the services that they reach: an unknown variable is an error there.
 

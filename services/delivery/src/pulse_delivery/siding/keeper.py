@@ -41,6 +41,7 @@ class TurnKeeper:
         tools: TurnTools,
         gate: FastLaneGate,
         *,
+        roster: Roster,
         stocktaking: Stocktaking,
         metrics: DeliveryMetrics,
         clock: Clock,
@@ -53,7 +54,7 @@ class TurnKeeper:
         self._gate = gate
         self._metrics = metrics
         self._clock = clock
-        self._roster = Roster(siding.owner)
+        self._roster = roster
         self._turns: dict[RouteAddress, Turn] = {}
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
