@@ -82,7 +82,7 @@ class Town:
         return [request.message_id for request in self.receiver.of(f"/{name}")]
 
     def recovered(self, name: str) -> list[float]:
-        """How long each recovery of the route took once its destination had healed, as reported."""
+        """How long each recovery of the route took from the first success on, as reported."""
         events = self.pulse.log("delivery", ROUTE_RECOVERED, route_id=self.routes[name].route_id)
         return [event["recovery_s"] for event in events]
 
@@ -141,7 +141,7 @@ async def test_each_destination_that_heals_is_back_on_the_fast_lane_its_backlog_
         order = [town.sent[name].index(message_id) for message_id in town.got(name)]
         assert len(order) == BACKLOG + NEW
         assert max(number - position for position, number in enumerate(order)) <= AT_ONCE
-    print("recovered, in seconds after healing:", {name: town.recovered(name) for name in HEALED})
+    print("recovered, in seconds after the first success:", {name: town.recovered(name) for name in HEALED})
     assert await town.pulse.metric("delivery", "pulse_delivery_recovery_seconds_count") >= reported + len(HEALED)
     assert not any(town.recovered(name) or town.got(name) for name in SICK)
 

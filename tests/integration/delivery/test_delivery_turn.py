@@ -17,6 +17,7 @@ from pulse_contracts.routes import Rate, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.topology import deliver_consumer
 from pulse_control.route_state import route_state
+from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.roster import Rest, Roster, after_failure
 from pulse_delivery.siding.places import Places
 from pulse_testkit.nats import Bus
@@ -77,6 +78,16 @@ async def test_turns_that_wake_together_try_in_turns(bus: Bus) -> None:
             await until(lambda done=done: len(at_work) > done)
             assert len(at_work) - done <= 2, "half of the places, for a tenant alone"
             gate.return_slot(at_work[done])
+
+
+@pytest.mark.parametrize(("turn_bytes", "grows"), [(LaneLimits().turn_bytes, True), (1, False)])
+async def test_a_turn_grows_only_while_there_is_room_for_the_bodies(bus: Bus, turn_bytes: int, *, grows: bool) -> None:
+    async with open_turns(bus, turn_bytes=turn_bytes) as rig:
+        await rig.wait_in_siding(*range(20))
+        rig.receiver.answer(PATH, Answer(delay_s=0.05))
+        async with rig.serving():
+            await eventually(lambda: emptied(rig), 10)
+    assert (rig.receiver.most_in_flight[PATH] > 1) is grows
 
 
 async def test_a_poison_message_is_counted_across_turns_of_a_process(rig: TurnRig) -> None:

@@ -26,6 +26,7 @@ from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.adapters.settler import Settler
 from pulse_delivery.adapters.shunts import Shunts
+from pulse_delivery.domain.bodies import Bodies
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.memory import DeliveredMemory
@@ -141,7 +142,9 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
 
 
 @asynccontextmanager
-async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[TurnRig]:
+async def open_turns(
+    bus: Bus, places: Places | None = None, turn_bytes: int = LaneLimits().turn_bytes
+) -> AsyncGenerator[TurnRig]:
     registry, clock, connection = CollectorRegistry(), SystemClock(), await bus.connect("delivery")
     metrics, bus_metrics = DeliveryMetrics(registry), BusMetrics(registry)
     troubles, outage, siding = Troubles(), Outage(clock, metrics), Siding(connection, "me")
@@ -189,6 +192,7 @@ async def open_turns(bus: Bus, places: Places | None = None) -> AsyncGenerator[T
             outage=outage,
             settler=settler,
             gate=FastLaneGate(fast_lane, lanes, troubles, TurnNotices(connection, "me"), clock, places=places),
+            bodies=Bodies(turn_bytes),
             metrics=metrics,
             clock=clock,
             random=lambda: 1.0,

@@ -172,7 +172,8 @@ class DeliveryMetrics(MetricSet):
     turns_in_use = GaugeSpec("pulse_delivery_turns_in_use", "Troubled routes that have a consumer on the siding.")
     recovery_seconds = HistogramSpec(
         "pulse_delivery_recovery_seconds",
-        "From the first success of a troubled route to its return to the fast lane, its backlog delivered.",
+        "From the first success of a troubled route to its return to the fast lane, its backlog delivered. The healing "
+        "itself may be up to a pause earlier.",
         buckets=LONG_SECONDS,
     )
     oldest_undelivered_age_seconds = GaugeSpec(

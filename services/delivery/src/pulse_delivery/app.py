@@ -34,6 +34,7 @@ from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.adapters.settler import Settler
 from pulse_delivery.adapters.shunts import Shunts
+from pulse_delivery.domain.bodies import Bodies
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.memory import DeliveredMemory
@@ -158,6 +159,7 @@ async def start(lifecycle: Lifecycle) -> None:
         outage=outage,
         settler=settler,
         gate=gate,
+        bodies=Bodies(limits.turn_bytes),
         metrics=metrics,
         clock=clock,
         random=random,

@@ -30,5 +30,7 @@ class LaneLimits:
     a killed one can fill up while the server still counts what that one held."""
     held_bytes: int = 64 * 1024 * 1024
     """Bodies of the held messages, the prefetched ones included: bounds memory."""
+    turn_bytes: int = 64 * 1024 * 1024
+    """Bodies in the hands of turns, beyond one a turn: bounds what large messages make of their growth."""
     prefetch: int = 1024
     """Messages that wait unread in the process, of one kind: bounds what a killed process delays."""

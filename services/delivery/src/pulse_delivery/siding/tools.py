@@ -11,6 +11,7 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.domain.bodies import Bodies
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.siding.sweep import Sweep
@@ -59,6 +60,7 @@ class TurnTools:
     outage: Outage
     settler: Settler
     gate: Gate
+    bodies: Bodies
     metrics: DeliveryMetrics
     clock: Clock
     random: Callable[[], float]

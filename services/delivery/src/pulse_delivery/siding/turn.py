@@ -63,7 +63,7 @@ class Turn:
         """Only the first of the messages that wait for a slot and a permit asks for them."""
         self._finishing = False
         self._holding = False
-        self._healed_at: float | None = None
+        self._succeeded_at: float | None = None
         self._told: _Leaving | None = None
         self._trouble: str | None = None
         """Why the turn cannot go on: what the server does not do for it any more."""
@@ -80,6 +80,13 @@ class Turn:
         if self._breaker.pause_until is None and (wait_s := self._tools.gate.permit_wait_s(self._address)):
             return self._tools.clock.now() + timedelta(seconds=wait_s)
         return self._breaker.pause_until
+
+    @property
+    def _most_more(self) -> int:
+        """So many messages may be tried beside those in flight."""
+        if self._in_flight and self._tools.bodies.are_many:
+            return 0
+        return self._breaker.most_in_flight - len(self._in_flight)
 
     def leave(self, *, close: bool) -> None:
         """Have `run` return soon; with *close* the consumer goes too, without it is another's."""
@@ -135,8 +142,8 @@ class Turn:
             if self._breaker.pause_until:
                 await self._sit_out(consumer)
                 continue
-            if consumer.buffered and (places := self._breaker.most_in_flight - len(self._in_flight)) > 0:
-                for message in consumer.take_now(places):
+            if consumer.buffered and (most := self._most_more) > 0:
+                for message in consumer.take_now(most):
                     self._begin(message, group)
                 continue
             if await self._is_done(consumer):
@@ -187,10 +194,13 @@ class Turn:
         task = group.create_task(self._try(message), name=f"delivery.turn[{self._address.route}].attempt")
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
+        size_bytes = len(message.data)
+        self._tools.bodies.took(size_bytes)
+        task.add_done_callback(lambda _task: self._tools.bodies.settled(size_bytes))
 
     async def _wait_for_event(self, consumer: PullConsumer) -> None:
         """Wait until a message arrives, an attempt ends, or it is time to look whether anything is left."""
-        if len(self._in_flight) >= self._breaker.most_in_flight:
+        if self._most_more <= 0:
             await asyncio.wait(set(self._in_flight), timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
             return
         arrival = asyncio.ensure_future(consumer.arrival())
@@ -287,8 +297,8 @@ class Turn:
         )
 
     def _note_success(self, pending: int) -> None:
-        if self._healed_at is None:
-            self._healed_at = self._tools.clock.monotonic()
+        if self._succeeded_at is None:
+            self._succeeded_at = self._tools.clock.monotonic()
         self._breaker.note_success()
         self._tools.metrics.probes_total.labels(result="ok").inc()
         if self._is_nearly_empty(pending):
@@ -303,7 +313,7 @@ class Turn:
         self._tools.metrics.probes_total.labels(result="failed").inc()
         self._stop_holding(recovered=False)
         if await self._breaker.trip(until, error):
-            self._healed_at = None
+            self._succeeded_at = None
             _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
         await message.nak()
 
@@ -352,10 +362,10 @@ class Turn:
         return True
 
     def _report_recovery(self) -> None:
-        """Say how long the route was troubled, and how long its backlog took once the destination had healed."""
+        """Say how long the route was troubled, and how long its backlog took from the first success on."""
         clock = self._tools.clock
         troubled_s = (clock.now() - self._breaker.since).total_seconds()
-        recovery_s = 0.0 if self._healed_at is None else clock.monotonic() - self._healed_at
+        recovery_s = 0.0 if self._succeeded_at is None else clock.monotonic() - self._succeeded_at
         self._tools.metrics.recovery_seconds.observe(recovery_s)
         _log.info(
             ROUTE_RECOVERED,
