@@ -65,7 +65,7 @@ async def learned(rig: TurnRig) -> Rest:
 
 async def test_turns_that_wake_together_try_in_turns(bus: Bus) -> None:
     crowd = [replace(ONE, route=RouteId(f"r-{number}")) for number in range(10)]
-    async with open_turns(bus, Places(4)) as rig, asyncio.TaskGroup() as group:
+    async with open_turns(bus, Places(most=4)) as rig, asyncio.TaskGroup() as group:
         gate, at_work = rig.tools.gate, list[RouteAddress]()
 
         async def probe(address: RouteAddress) -> None:

@@ -49,7 +49,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(most: int = MOST) -> AsyncGenerator[Crowd]:
-    made = Crowd(Places(most))
+    made = Crowd(Places(most=most))
     try:
         yield made
     finally:
@@ -125,3 +125,21 @@ async def test_who_is_cancelled_just_when_called_gives_the_place_on() -> None:
         turns.tasks[1].cancel()
         await turns.leave(one)
         assert turns.at_work == [last]
+
+
+async def test_the_growing_routes_of_a_tenant_leave_half_of_the_attempts() -> None:
+    places = Places(most_attempts=10)
+    one, other = of("a", 1)[0], of("b", 1)[0]
+    for route, most in ((one, 5), (other, 3)):
+        assert await places.enter(route, lambda: False)
+        tried = 1
+        while places.may_grow(route):
+            await places.enter(route, lambda: False)
+            tried += 1
+        assert tried == most
+
+
+async def test_a_process_with_few_slots_has_few_places() -> None:
+    places = Places(most_attempts=4)
+    entered = [await places.enter(route, lambda: True) for route in of("a", 9)]
+    assert entered.count(True) == 2

@@ -49,6 +49,7 @@ from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.settings import DeliverySettings
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
+from pulse_delivery.siding.places import Places
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.tools import TurnTools
@@ -149,7 +150,7 @@ async def start(lifecycle: Lifecycle) -> None:
     )
     owner = frame.instance
     yard, notices = Siding(bus, owner), TurnNotices(bus, owner)
-    gate = FastLaneGate(fast_lane, lanes, troubles, notices, clock)
+    gate = FastLaneGate(fast_lane, lanes, troubles, notices, clock, places=Places(max(1, limits.slots // 2)))
     tools = TurnTools(
         siding=yard,
         sweep=Sweep(yard, book, settler, clock),

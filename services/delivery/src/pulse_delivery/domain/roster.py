@@ -43,7 +43,7 @@ class Rest:
     """What is remembered of a route's breaker, for the turn that comes after one that was lost or ended early."""
 
     failures: int
-    """Failed probes in a row."""
+    """Failures in a row: of probes, and the one on the fast lane that the trouble began with."""
     not_before: datetime
     """No turn begins here before that."""
     paused_until: datetime | None = None

@@ -26,7 +26,7 @@ class Breaker:
         self._step = 0
         self._successes = 0
         self.failures = rest.failures if rest else 0
-        """Failed probes in a row."""
+        """In a row: of probes, and the one on the fast lane that the trouble began with."""
         self.pause_until = rest.paused_until if rest else None
         self.since = (rest.since if rest else None) or now
         """Since when the route is troubled."""

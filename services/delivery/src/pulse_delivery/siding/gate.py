@@ -72,6 +72,8 @@ class FastLaneGate:
             if wait_s := self._lanes.permit_wait_s(address.route):
                 # Without a place: it may be far away.
                 await self._clock.sleep(min(wait_s, _LONGEST_SLEEP_S))
+            elif not self._places.may_grow(address):
+                await self._clock.sleep(_SLOT_RETRY_S)
             elif await self._places.enter(address, is_called_off):
                 if not is_called_off() and self._lanes.borrow_slot(address.route):
                     return True

@@ -13,15 +13,22 @@ from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
 
 _MOST: Final = 256
+_MOST_ATTEMPTS: Final = 2048
 _LOOK_S: Final = 1.0
 """So soon one who waits notices that it is called off."""
 
 
 class Places:
-    """A tenant may take another place only while more are free than it has, as with consumers (ADR 0021)."""
+    """A tenant may take another place only while more are free than it has, as with consumers (ADR 0021).
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._most = most
+    The same holds for the attempts of routes that grow.
+    """
+
+    def __init__(self, most_attempts: int = _MOST_ATTEMPTS, most: int = _MOST) -> None:
+        """*most_attempts*: so many slots may turns borrow together."""
+        self._most = min(most, most_attempts)
+        self._most_attempts = most_attempts
+        self._tried: Counter[TenantId] = Counter()
         self._attempts: dict[RouteAddress, int] = {}
         """In flight, of each route at work."""
         self._taken: Counter[TenantId] = Counter()
@@ -33,6 +40,11 @@ class Places:
         """Routes that have a place."""
         return len(self._attempts)
 
+    def may_grow(self, address: RouteAddress) -> bool:
+        """Whether the route may have one attempt more than it has, or has none."""
+        free = self._most_attempts - self._tried.total()
+        return address not in self._attempts or self._tried[address.tenant] < max(1, free)
+
     async def enter(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
         """Begin an attempt, once the route has a place; False if it is called off before. `leave` ends it."""
         if address in self._attempts or (address.tenant not in self._lines and self._has_room(address.tenant)):
@@ -43,6 +55,7 @@ class Places:
     def leave(self, address: RouteAddress) -> None:
         """End an attempt; after its last one the route's place is another's."""
         self._attempts[address] -= 1
+        self._tried[address.tenant] -= 1
         if not self._attempts[address]:
             del self._attempts[address]
             self._taken[address.tenant] -= 1
@@ -84,6 +97,7 @@ class Places:
     def _begin(self, address: RouteAddress) -> None:
         attempts = self._attempts.get(address, 0)
         self._attempts[address] = attempts + 1
+        self._tried[address.tenant] += 1
         self._taken[address.tenant] += not attempts
 
     def _has_room(self, tenant: TenantId) -> bool:
