@@ -42,10 +42,10 @@ async def test_a_pause_that_the_server_refuses_cuts_no_attempt_off(rig: TurnRig)
     assert rig.attempts("delivered") == 1
 
 
-async def failed_once(rig: TurnRig, *, close: bool) -> Rest:
+async def failed_once(rig: TurnRig, *, close: bool, pause_s: float = 0.3) -> Rest:
     """Have a turn try the head once, in vain, and end; return what it leaves to the route's next turn here."""
     rig.receiver.answer(PATH, Answer(status=500))
-    await rig.know(RoutePolicy(backoff_first_s=0.5, max_attempts=2))
+    await rig.know(RoutePolicy(backoff_first_s=pause_s, max_attempts=2))
     await rig.wait_in_siding(0)
     async with rig.serving(close=close) as turn:
         await until(lambda: rig.attempts("failed") and turn.paused_until)
@@ -106,7 +106,7 @@ async def test_a_poison_message_is_counted_across_processes(rig: TurnRig) -> Non
 
 
 async def test_the_error_that_a_route_paused_with_is_shown_by_its_next_turn(rig: TurnRig) -> None:
-    await failed_once(rig, close=False)
+    await failed_once(rig, close=False, pause_s=60)
     before = await rig.siding.turn_info(ONE)
     left_behind = (await rig.siding.turns())[ONE].name
     async with rig.serving(await learned(rig), left_behind) as turn:
@@ -155,6 +155,19 @@ async def test_a_copy_that_waited_in_its_lane_is_not_sent(rig: TurnRig) -> None:
 
 async def emptied(rig: TurnRig) -> bool:
     return not await rig.siding.waiting_of(ONE)
+
+
+async def test_a_failure_on_the_fast_lane_is_what_the_routes_first_turn_begins_with(rig: TurnRig) -> None:
+    rig.receiver.answer(PATH, Answer(status=500))
+    router = await rig.bus.connect("router")
+    await router.publish(subjects.delivery(ONE.kind, ONE.tenant, ONE.route), body(0), headers={"Nats-Msg-Id": "m-0"})
+    began = datetime.now(UTC)
+    async with running(rig.deliveries.run()), running(rig.fast_lane.run()):
+        await eventually(lambda: settled(rig, 1))
+    failed = rig.tools.troubles.take_failure(ONE)
+    assert failed
+    assert failed.error == "answered 500"
+    assert began < failed.pause_until < datetime.now(UTC) + timedelta(seconds=RoutePolicy().backoff_first_s)
 
 
 async def settled(rig: TurnRig, count: int) -> bool:

@@ -1,7 +1,8 @@
-from delivery_builders import address
+from delivery_builders import NOW, address
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pulse_contracts.disposition import ProbeFailed
 from pulse_delivery.domain.memory import DeliveredMemory
 from pulse_delivery.domain.troubles import Troubles
 
@@ -49,6 +50,17 @@ def test_the_sidings_own_account_replaces_what_was_thought() -> None:
     troubles.replace({OTHER: 5})
     assert not troubles.is_troubled(ONE)
     assert troubles.all() == {OTHER: 5}
+
+
+def test_a_failure_is_known_while_its_route_is_troubled() -> None:
+    troubles, failed = Troubles(), ProbeFailed(pause_until=NOW, error="answered 503")
+    troubles.shunt_begins(ONE)
+    for route in (ONE, OTHER):
+        troubles.note_failure(route, failed)
+    troubles.replace({})
+    assert troubles.take_failure(OTHER) is None
+    assert troubles.take_failure(ONE) == failed
+    assert troubles.take_failure(ONE) is None
 
 
 def test_the_sidings_account_does_not_hide_a_shunt_on_its_way() -> None:
