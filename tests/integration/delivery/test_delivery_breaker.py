@@ -94,6 +94,17 @@ async def test_a_success_that_comes_after_the_failure_beside_it_does_not_let_a_p
     assert (await in_flight(siding), growing.most_in_flight) == (1, 1)
 
 
+async def test_a_pause_that_ran_out_costs_no_request(siding: Siding) -> None:
+    half_open, until = breaker(siding), soon()
+    assert await half_open.open(None)
+    await half_open.trip(until, "answered 503")
+    await siding.close_turn(half_open.name)
+    with pytest.raises(ApiError):
+        await half_open.half_open(until - timedelta(seconds=1))
+    await half_open.half_open(until)
+    assert half_open.pause_until is None
+
+
 async def test_a_growing_route_that_was_asked_to_wait_goes_on_with_one_probe(siding: Siding) -> None:
     growing, until = breaker(siding), soon()
     await growing.open(None)

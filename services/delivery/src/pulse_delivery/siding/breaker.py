@@ -89,9 +89,10 @@ class Breaker:
         return True
 
     async def half_open(self, now: datetime) -> None:
-        """End the pause."""
+        """End the pause; the server ends one that has run out by itself."""
         self._successes = 0
-        await self._siding.pause(self.name, now)
+        if self.pause_until and self.pause_until > now:
+            await self._siding.pause(self.name, now)
         self.pause_until = None
 
     async def close(self) -> None:
