@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pulse_runtime.clock import Clock, SystemClock
+from pulse_runtime.listening import listen
 from pulse_runtime.refusal import StartRefused
 
 DRAINING_REASON: Final = "the service is shutting down"
@@ -198,10 +199,7 @@ def _application(health: Health, registry: CollectorRegistry) -> Starlette:
 
 def _bind(host: str, port: int) -> socket.socket:
     # Bound here, since uvicorn answers an occupied port with sys.exit from inside the loop.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        bound = socket.create_server((host, port), family=family)
+        return listen(host, port)
     except OSError as exc:
         raise AdminAddressUnavailable(host=host, port=port, error=exc) from exc
-    bound.setblocking(False)
-    return bound

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
+from pulse_runtime.listening import listen
 from pulse_runtime.refusal import StartRefused
 
 DRAIN_S: Final = 10
@@ -42,7 +42,7 @@ class Listener:
 async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator["Listener", None]:
     """Yield the listener that serves *application*; leaving answers what is in flight, at most 10 s."""
     try:
-        listening = socket.create_server((host, port), backlog=_BACKLOG)
+        listening = listen(host, port, backlog=_BACKLOG)
     except OSError as exc:
         raise StartRefused(f"cannot serve HTTP on {host} port {port}: {exc.strerror or exc}") from exc
     config = uvicorn.Config(
