@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.typing import EventDict
 
-from pulse_runtime.lifecycle import Lifecycle, run
+from pulse_runtime import lifecycle as lifecycle_module
+from pulse_runtime.lifecycle import CLOSING_BOUND_S, Lifecycle, run
 from pulse_runtime.refusal import StartRefused
 
 
@@ -113,6 +114,31 @@ async def test_cancelling_the_run_stops_in_order_and_stays_cancelled(logged: lis
     with pytest.raises(asyncio.CancelledError):
         await running
     assert ran == ["undone"]
+
+
+async def test_stopping_is_bounded_however_many_steps_hang(
+    logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle_module, "_CLOSE_STEP_S", 0.04)
+    monkeypatch.setattr(lifecycle_module, "_CLOSING_S", 0.1)
+    bounds: list[float] = []
+
+    async def main(lifecycle: Lifecycle) -> None:
+        for number in range(9):
+            lifecycle.on_stop(f"close-{number}", forever)
+        bounds.append(lifecycle.stop_bound_s)
+        lifecycle.on_stop("work", forever, 0.02)
+        bounds.append(lifecycle.stop_bound_s)
+        lifecycle.stop("seen")
+
+    assert await run(main, handle_signals=False) == 0
+    timed_out = [line["step"] for line in logged if line["event"] == "stop_step_timed_out"]
+    [skipped] = [line["steps"] for line in logged if line["event"] == "stop_steps_skipped"]
+    assert timed_out[0] == "work"
+    # Three of 0.04 s are more than there is for all.
+    assert 1 <= len(timed_out) - 1 <= 3
+    assert timed_out[1:] + skipped == [f"close-{number}" for number in reversed(range(9))]
+    assert bounds == pytest.approx([CLOSING_BOUND_S, CLOSING_BOUND_S + 0.02])
 
 
 async def test_a_failed_setup_undoes_what_was_done(logged: list[EventDict]) -> None:

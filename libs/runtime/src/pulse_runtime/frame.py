@@ -22,7 +22,6 @@ from pulse_runtime.watchdog import LoopWatchdog
 T = TypeVar("T")
 
 _log = get_logger(__name__)
-_CLOSE_TIMEOUT_S: Final = 5.0
 _MIN_OPEN_FILES: Final = 1024
 
 
@@ -54,7 +53,7 @@ class Frame:
         frame.metrics.show_build(service=service, version=frame.version)
         admin = AdminServer(frame.health, frame.registry, settings.admin_host, settings.admin_port)
         await admin.start()
-        lifecycle.on_stop("admin", admin.stop, _CLOSE_TIMEOUT_S)
+        lifecycle.on_stop("admin", admin.stop)
         frame._start_tracing(settings.trace_ratio)
         lifecycle.spawn(f"{service}.draining", frame._show_draining(), essential=False)
         lifecycle.spawn(f"{service}.watchdog", frame.watchdog.run())
@@ -68,18 +67,16 @@ class Frame:
 
         sink = OtlpSink(self.service, self.version, self.instance)
         self.tracer = Tracer(sink, ratio=ratio)
-        self.lifecycle.on_stop("spans", lambda: asyncio.to_thread(sink.close), _CLOSE_TIMEOUT_S)
+        self.lifecycle.on_stop("spans", lambda: asyncio.to_thread(sink.close))
 
-    async def enter(
-        self, name: str, context: AbstractAsyncContextManager[T], *, timeout_s: float = _CLOSE_TIMEOUT_S
-    ) -> T:
-        """Enter *context* and leave it when the process stops, within *timeout_s*."""
+    async def enter(self, name: str, context: AbstractAsyncContextManager[T], *, work_s: float | None = None) -> T:
+        """Enter *context* and leave it when the process stops, within *work_s* if leaving waits for work."""
         value = await context.__aenter__()
 
         async def leave() -> None:
             await context.__aexit__(None, None, None)
 
-        self.lifecycle.on_stop(name, leave, timeout_s)
+        self.lifecycle.on_stop(name, leave, work_s)
         return value
 
     async def run_until_stopped(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -107,4 +104,10 @@ class Frame:
         # What is here now stays: a collection that looks through all of it again stops the loop for 150 ms.
         gc.collect()
         gc.freeze()
-        _log.info(SERVICE_STARTED, version=self.version, instance=self.instance, settings=masked(self._settings))
+        _log.info(
+            SERVICE_STARTED,
+            version=self.version,
+            instance=self.instance,
+            stops_within_s=self.lifecycle.stop_bound_s,
+            settings=masked(self._settings),
+        )

@@ -1,8 +1,8 @@
 """The life of a process: every task has an owner, every stop has one written order.
 
 `main` connects, spawns its tasks, registers how to undo each step, and returns. From then on the process runs until a
-signal arrives or a task fails; then the registered steps run in reverse, each bounded in time, and what is left is
-cancelled.
+signal arrives or a task fails; then the registered steps run in reverse, each bounded in time and all of them together
+by `Lifecycle.stop_bound_s`, and what is left is cancelled.
 
 | what happens                                    | exit code |
 |-------------------------------------------------|-----------|
@@ -34,6 +34,13 @@ _log = get_logger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _CANCEL_GRACE_S: Final = 2.0
 """How long a cancelled task or stop step may still take to clean up."""
+_CLOSE_STEP_S: Final = 5.0
+"""What a step may take that only closes something."""
+_CLOSING_S: Final = 8.0
+"""What all those steps may take together: a healthy one is done at once, and if many hang waiting helps nobody."""
+CLOSING_BOUND_S: Final = _CLOSING_S + 2 * _CANCEL_GRACE_S
+"""What stopping may take beyond the time of the steps that wait for work: the last of them, and then the tasks, may
+still clean up."""
 
 FAILED: Final = 1
 REFUSED: Final = 2
@@ -47,7 +54,12 @@ class TaskReturned(Exception):
 class _StopStep:
     name: str
     callback: Callable[[], Awaitable[None]]
-    timeout_s: float
+    work_s: float | None
+    """Its own time, if it waits for work; None if it only closes something."""
+
+    @property
+    def timeout_s(self) -> float:
+        return _CLOSE_STEP_S if self.work_s is None else self.work_s
 
 
 class Lifecycle:
@@ -75,12 +87,23 @@ class Lifecycle:
         task.add_done_callback(lambda done: self._ended(done, essential=essential))
         return task
 
-    def on_stop(self, name: str, callback: Callable[[], Awaitable[None]], timeout_s: float) -> None:
-        """Register a step of stopping; steps run in reverse order, each for at most `timeout_s`.
+    @property
+    def stop_bound_s(self) -> float:
+        """How long stopping may take at most, with the steps registered so far: a supervisor must wait longer."""
+        return self._work_s + CLOSING_BOUND_S
 
-        A step that fails or runs out of time is logged, and the next one runs.
+    @property
+    def _work_s(self) -> float:
+        return sum(step.work_s for step in self._steps if step.work_s is not None)
+
+    def on_stop(self, name: str, callback: Callable[[], Awaitable[None]], work_s: float | None = None) -> None:
+        """Register a step of stopping; steps run in reverse order.
+
+        One that waits for work names its time, which adds to `stop_bound_s`; those that only close something have five
+        seconds each, and eight together. A step that fails or runs out of time is logged, and the next one runs. When
+        the time of all is over those that are left do not run, which is logged too.
         """
-        self._steps.append(_StopStep(name=name, callback=callback, timeout_s=timeout_s))
+        self._steps.append(_StopStep(name=name, callback=callback, work_s=work_s))
 
     def stop(self, reason: str) -> None:
         """Begin to stop; returns at once and may be called again."""
@@ -103,20 +126,26 @@ class Lifecycle:
     async def close(self) -> None:
         """Run the stop steps, then cancel what is left; bounded, and never raises what a step or task raised."""
         self.stopping.set()
-        while self._steps:
-            await self._take(self._steps.pop())
+        now = asyncio.get_running_loop().time
+        ends = now() + self._work_s + _CLOSING_S
+        while self._steps and (left_s := ends - now()) > 0:
+            step = self._steps.pop()
+            await self._take(step, min(step.timeout_s, left_s))
+        if self._steps:
+            _log.error(events.STOP_STEPS_SKIPPED, steps=[step.name for step in reversed(self._steps)])
+            self._steps.clear()
         self._closed = True
         await _cancel(self._tasks)
 
-    async def _take(self, step: _StopStep) -> None:
+    async def _take(self, step: _StopStep, timeout_s: float) -> None:
         task = asyncio.ensure_future(_call(step.callback))
         try:
-            await asyncio.wait({task}, timeout=step.timeout_s)
+            await asyncio.wait({task}, timeout=timeout_s)
         finally:
             on_time = task.done()
             await _cancel({task})
         if not on_time:
-            _log.error(events.STOP_STEP_TIMED_OUT, step=step.name, timeout_s=step.timeout_s)
+            _log.error(events.STOP_STEP_TIMED_OUT, step=step.name, timeout_s=round(timeout_s, 3))
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             _log.error(events.STOP_STEP_FAILED, step=step.name, exc_info=error)
 

@@ -3,6 +3,7 @@
 Where to and how is set by OpenTelemetry's own variables: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_RESOURCE_ATTRIBUTES``…
 """
 
+import threading
 from datetime import datetime
 from typing import Final
 
@@ -24,7 +25,7 @@ _KINDS: Final = {
     SpanKind.PRODUCER: trace.SpanKind.PRODUCER,
     SpanKind.CONSUMER: trace.SpanKind.CONSUMER,
 }
-_FLUSH_MS: Final = 3_000
+_FLUSH_S: Final = 3.0
 
 
 class OtlpSink:
@@ -54,10 +55,12 @@ class OtlpSink:
             )
         )
 
-    def close(self) -> None:
-        """Send what waits, within three seconds; blocks."""
-        self._processor.force_flush(_FLUSH_MS)
-        self._processor.shutdown()
+    def close(self, within_s: float = _FLUSH_S) -> None:
+        """Send what waits, within three seconds; blocks so long."""
+        # The SDK waits for a request under way, whatever it is told; only a daemon does not hold the process meanwhile.
+        closing = threading.Thread(target=self._processor.shutdown, name="spans.close", daemon=True)
+        closing.start()
+        closing.join(within_s)
 
 
 def _context(context: TraceContext, span_id: str | None = None) -> SpanContext:

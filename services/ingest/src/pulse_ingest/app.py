@@ -90,7 +90,7 @@ async def start(lifecycle: Lifecycle) -> None:
     authenticator, arrivals = Authenticator(registry, pool), Arrivals(frame.tracer, clock)
     application = build_application(intake, authenticator, metrics, arrivals)
     serving = serve(application, settings.http_host, settings.http_port)
-    listener = await frame.enter("http", serving, timeout_s=DRAIN_S + 2)
+    listener = await frame.enter("http", serving, work_s=DRAIN_S + 2)
     health.register("http", lambda: listener.trouble)
     if settings.mqtt_host:
         await feed.loaded.wait()
