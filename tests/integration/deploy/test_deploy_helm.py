@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 from deploy_custom_resources import SCHEMAS
 from deploy_helm import (
     CHART,
@@ -122,6 +123,24 @@ def test_only_delivery_reaches_the_internet_and_nobody_is_reached_but_as_asked_f
             assert [port["port"] for port in rule["ports"]] == ["http"] or rule["from"]
 
 
+def test_each_workload_has_a_disruption_budget_unless_nobody_wants_one(values: Path, chart: Rendered) -> None:
+    budgets = {component(made): made["spec"]["maxUnavailable"] for made in chart.of_kind("PodDisruptionBudget")}
+    wanted = yaml.safe_load(values.read_text()).get("podDisruptionBudget", {}).get("enabled", True)
+    assert budgets == (dict.fromkeys(chart.workloads, 1) if wanted else {})
+
+
+def test_http_is_scaled_on_its_cpu_and_the_others_on_their_own_backlog(chart: Rendered) -> None:
+    for made in chart.of_kind("HorizontalPodAutoscaler"):
+        [metric] = made["spec"]["metrics"]
+        assert (component(made), metric["type"], metric["resource"]["name"]) == ("ingest", "Resource", "cpu")
+        assert metric["resource"]["target"]["averageUtilization"] == 60
+    signals = {
+        component(made): made["spec"]["triggers"][0]["metadata"]["query"] for made in chart.of_kind("ScaledObject")
+    }
+    for name, signal in signals.items():
+        assert {"router": "unrouted", "delivery": "ready"}[name] in signal
+
+
 def test_an_autoscaler_has_its_workload_for_itself(chart: Rendered) -> None:
     scaled = set[str]()
     for made in chart.of_kind("HorizontalPodAutoscaler", "ScaledObject"):
@@ -137,8 +156,11 @@ def test_autoscalers_ask_for_metrics_that_exist_where_pulse_runs(chart: Rendered
     for made in chart.of_kind("ScaledObject"):
         for trigger in made["spec"]["triggers"]:
             query = trigger["metadata"]["query"]
-            assert set(re.findall(r"pulse_\w+", query)) <= known
-            assert f'namespace="{NAMESPACE}"' in query
+            [(metric, matchers)] = re.findall(r"(pulse_\w+)\{(.*)\}", query)
+            assert metric in known
+            [service] = [one for one in names(chart.of_kind("Service")) if one.endswith("-admin")]
+            # As the Prometheus Operator labels what it scrapes: another release's figures have another service.
+            assert dict(re.findall(r'(\w+)="([^"]*)"', matchers)) == {"namespace": NAMESPACE, "service": service}
 
 
 def test_the_hooks_migrate_then_provision_and_need_nothing_of_the_release(chart: Rendered) -> None:

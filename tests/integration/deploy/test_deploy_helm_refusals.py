@@ -18,31 +18,57 @@ def said_of(*settings: str, enough: tuple[str, ...] = ENOUGH) -> str:
 
 
 @pytest.mark.parametrize(
-    ("setting", "named"),
+    ("setting", "words"),
     [
-        ("router.replica=3", "'replica'"),
-        ("delivery.workers=3", "'workers'"),
-        ("netPolicy.enabled=true", "'netPolicy'"),
-        ("delivery.replicas=0", "/delivery/replicas"),
-        ("delivery.replicas=26", "/delivery/replicas"),
-        ("router.replicas=two", "/router/replicas"),
-        ("ingest.autoscaling.targetCpuPercent=700", "/ingest/autoscaling/targetCpuPercent"),
-        ("logLevel=verbose", "/logLevel"),
-        ("traceRatio=2", "/traceRatio"),
-        ("nats.url=nats", "/nats/url"),
-        ("nats.url=nats://someone:secret@nats:4222", "/nats/url"),
-        ("nats.streamReplicas=2", "/nats/streamReplicas"),
-        ("delivery.egressAllow={10.0.0.1}", "/delivery/egressAllow/0"),
-        ("ingestMqtt.protocol=4", "/ingestMqtt/protocol"),
-        ("secrets.ingest=pass word", "/secrets/ingest"),
-        ("extraEnv[0].name=PULSE_NATS_PASSWORD", "/extraEnv/0/name"),
-        ("extraEnv[0].name=DELIVERY_WORKER_COUNT", "/extraEnv/0/name"),
-        ("serviceMonitor.interval=15", "/serviceMonitor/interval"),
-        ("networkPolicy.webhookPorts={}", "/networkPolicy/webhookPorts"),
+        ("router.replica=3", "at '/router': additional properties 'replica' not allowed"),
+        ("delivery.workers=3", "at '/delivery': additional properties 'workers' not allowed"),
+        ("netPolicy.enabled=true", "additional properties 'netPolicy' not allowed"),
+        ("delivery.replicas=0", "at '/delivery/replicas': minimum: got 0, want 1"),
+        ("delivery.replicas=26", "at '/delivery/replicas': maximum: got 26, want 25"),
+        ("router.replicas=two", "at '/router/replicas': got string, want integer"),
+        (
+            "ingest.autoscaling.targetCpuPercent=700",
+            "at '/ingest/autoscaling/targetCpuPercent': maximum: got 700, want 100",
+        ),
+        ("logLevel=verbose", "at '/logLevel': value must be one of 'debug', 'info', 'warning', 'error'"),
+        ("traceRatio=2", "at '/traceRatio': maximum: got 2, want 1"),
+        ("nats.streamReplicas=2", "at '/nats/streamReplicas': value must be one of 1, 3, 5"),
+        ("ingestMqtt.protocol=4", "at '/ingestMqtt/protocol': value must be one of '3.1.1', '5'"),
+        ("bindAddress=10.0.0.1", "at '/bindAddress': value must be one of '0.0.0.0', '::'"),
+        ("networkPolicy.webhookPorts=all", "at '/networkPolicy/webhookPorts': got string, want array"),
     ],
 )
-def test_the_schema_names_the_value(setting: str, named: str) -> None:
-    assert named in said_of(setting)
+def test_the_schema_names_the_value_and_what_it_may_be(setting: str, words: str) -> None:
+    assert words in said_of(setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("nats.url=nats", "nats.url is not a list of servers, as in nats://nats:4222"),
+        ("nats.url=nats://someone:hunter2@nats:4222", "user and password do not belong into it"),
+        ("image.registry=https://r.example.com", "without a scheme and a tag, as in registry.example.com/team"),
+        ("delivery.egressAllow={10.0.0.1}", 'delivery.egressAllow[0] is "10.0.0.1", not a range of addresses'),
+        ("networkPolicy.notPublic={ten}", 'networkPolicy.notPublic[0] is "ten", not a range of addresses'),
+        ("secrets.ingest=hunter2 hunter2", "secrets.ingest is not what a Secret can be called"),
+        ("image.pullSecrets={hunter2 hunter2}", "image.pullSecrets[0] is not what a Secret can be called"),
+        ("extraEnv[0].name=PULSE_NATS_PASSWORD", "extraEnv[0].name is PULSE_NATS_PASSWORD: Pulse's own variables are"),
+        ("extraEnv[0].name=DELIVERY_WORKER_COUNT", "extraEnv[0].name is DELIVERY_WORKER_COUNT: Pulse's own variables"),
+        ("serviceMonitor.interval=15", "serviceMonitor.interval is 15: give a number and its unit (ms, s or m)"),
+        ("otlpEndpoint=collector:4318", 'otlpEndpoint is "collector:4318", not an address, as in http://host:4318'),
+        ("keda.prometheusAddress=prometheus", 'keda.prometheusAddress is "prometheus", not an address'),
+        ("ingestMqtt.shareGroup=a/b", 'ingestMqtt.shareGroup is "a/b": the name of a group has no /, + and #'),
+    ],
+)
+def test_a_wrong_form_is_explained_and_no_secret_repeated(setting: str, sentence: str) -> None:
+    said = said_of(setting)
+    assert sentence in said
+    assert "hunter2" not in said
+
+
+def test_the_schema_has_no_pattern_which_would_be_its_whole_answer() -> None:
+    schema = (CHART / "values.schema.json").read_text()
+    assert [word for word in ('"pattern"', '"not"', '"anyOf"', '"oneOf"') if word in schema] == []
 
 
 @pytest.mark.parametrize(
@@ -63,7 +89,7 @@ def test_the_schema_names_the_value(setting: str, named: str) -> None:
         ),
         (
             ("delivery.drainSeconds=40",),
-            "delivery.terminationGracePeriodSeconds is 45, not more than the 52 s that an orderly stop may take",
+            "delivery.terminationGracePeriodSeconds is 45, not more than the 54 s that an orderly stop may take",
         ),
         (("ingest.terminationGracePeriodSeconds=20",), "ingest.terminationGracePeriodSeconds is 20, not more than"),
         (("router.terminationGracePeriodSeconds=5",), "router.terminationGracePeriodSeconds is 5, not more than"),

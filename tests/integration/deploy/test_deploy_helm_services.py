@@ -10,6 +10,7 @@ from pulse_ingest.http.listener import DRAIN_S as HTTP_DRAIN_S
 from pulse_ingest.settings import IngestSettings
 from pulse_runtime.clock import SystemClock
 from pulse_runtime.health import Health, _application  # pyright: ignore[reportPrivateUsage] - the paths as they are served
+from pulse_runtime.lifecycle import CLOSING_BOUND_S
 from pulse_runtime.metrics import new_registry
 from pulse_runtime.settings import load_settings, reference_rows
 
@@ -59,13 +60,18 @@ def test_probes_ask_what_the_service_answers(chart: Rendered) -> None:
 
 
 def test_a_pod_is_given_longer_than_it_takes_to_stop(chart: Rendered) -> None:
+    """By the constants of the code; tests/e2e/test_alone.py asks the services themselves."""
     for name, workload in chart.workloads.items():
         container = chart.container(workload)
-        settings = load_settings(SETTINGS[service_of(name)], container.environment)
-        drain_s = settings.drain_s if isinstance(settings, DeliverySettings) else 0
-        drain_s = HTTP_DRAIN_S if isinstance(settings, IngestSettings) else drain_s
         before_s = container.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        assert container.pod["spec"]["terminationGracePeriodSeconds"] >= before_s + drain_s + 10
+        match load_settings(SETTINGS[service_of(name)], container.environment):
+            case DeliverySettings(drain_s=drain_s):
+                work_s = drain_s
+            case IngestSettings():
+                work_s = HTTP_DRAIN_S
+            case _:
+                work_s = 0
+        assert container.pod["spec"]["terminationGracePeriodSeconds"] > before_s + work_s + CLOSING_BOUND_S, name
 
 
 def test_the_http_edge_serves_until_nobody_is_sent_to_it(chart: Rendered) -> None:
