@@ -82,6 +82,23 @@ class Server:
             await self.process.wait()
 
 
+@asynccontextmanager
+async def run_single(folder: Path) -> AsyncGenerator[Server]:
+    """Run one server from ``single.conf``."""
+    with Ports() as ports:
+        client, monitor = ports.hold("nats"), ports.hold("monitor")
+        install(folder, folder)
+        argv = [str(nats_server_binary()), "-c", str(folder / "single.conf"), "--addr", client.host]
+        argv += ["--port", str(client.port), "--http_port", str(monitor.port)]
+        server = Server(name="nats", argv=argv, client=client, monitor=monitor)
+        await server.start()
+        try:
+            await server.until_healthy()
+            yield server
+        finally:
+            await server.stop()
+
+
 @dataclass(kw_only=True)
 class Cluster:
     """Three servers."""
