@@ -85,9 +85,26 @@ def test_manifests_are_valid(page: Path) -> None:
         kubernetes_validate.validate(made, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_every_reason_of_not_being_ready_is_explained() -> None:
-    page = ROOT / "docs/operating/runbooks/ingest-not-ready.md"
-    sources = [*SOURCES, (ROOT / "services/ingest/src/pulse_ingest/app.py").read_text()]
-    reasons = {name for source in sources for name in re.findall(r'health\.register\("(\w+)"', source)}
-    explained = set(re.findall(r"^\| `(\w+)` \|", page.read_text(), re.MULTILINE))
-    assert explained == reasons | {"draining"}
+_REASON = re.compile(r'health\.register\("(\w+)"')
+_NOT_READY = (ROOT / "docs/operating/runbooks/not-ready.md").read_text()
+
+
+def _reasons_of(*folders: Path) -> set[str]:
+    sources = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
+    return {name for source in sources for name in _REASON.findall(source)}
+
+
+@pytest.mark.parametrize("service", SETTINGS)
+def test_every_reason_of_not_being_ready_is_explained(service: str) -> None:
+    reasons = _reasons_of(ROOT / "services" / service / "src")
+    assert reasons
+    assert _explained(service.capitalize()) == reasons
+
+
+def test_every_reason_that_any_service_may_have_is_explained() -> None:
+    assert _explained("Any service") == _reasons_of(*(ROOT / "libs").glob("*/src")) | {"draining"}
+
+
+def _explained(section: str) -> set[str]:
+    text = _NOT_READY.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
