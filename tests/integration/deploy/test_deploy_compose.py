@@ -1,8 +1,10 @@
 """The compose file: what it says is understood, what it mounts is there, and the services run as it tells them to."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -85,3 +87,55 @@ def test_preparing_again_changes_nothing(tmp_path: Path) -> None:
 def test_everything_listens_on_loopback_only(file: ComposeFile) -> None:
     published = [port for given in file.services.values() for port in given.get("ports", [])]
     assert [port for port in published if not port.startswith("127.0.0.1:")] == []
+
+
+def test_the_collector_listens_where_the_services_send(file: ComposeFile) -> None:
+    collector = yaml.safe_load((COMPOSE / "collector.yaml").read_text())
+    listens = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    for service in SETTINGS:
+        sends = urlsplit(file.environment(service)["OTEL_EXPORTER_OTLP_ENDPOINT"])
+        assert (sends.scheme, sends.hostname) == ("http", "collector")
+        assert listens == f"0.0.0.0:{sends.port}"
+    for name, pipeline in collector["service"]["pipelines"].items():
+        assert name == "traces"
+        for part in ("receivers", "processors", "exporters"):
+            assert pipeline[part]
+            assert set(pipeline[part]) <= collector[part].keys()
+    [mount] = [mount for mount in file.services["collector"]["volumes"] if "collector.yaml" in mount]
+    assert mount.split(":")[1] == file.services["collector"]["command"][-1]
+
+
+def test_grafana_finds_prometheus_and_the_dashboard(file: ComposeFile) -> None:
+    sources = yaml.safe_load((COMPOSE / "grafana-datasource.yaml").read_text())
+    [source] = sources["datasources"]
+    asked = urlsplit(str(source["url"]))
+    assert (sources["apiVersion"], source["type"], asked.port) == (1, "prometheus", 9090)
+    assert asked.hostname in file.services
+    scraped = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())
+    assert source["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
+
+    board = json.loads((COMPOSE.parent / "grafana/pulse.json").read_text())
+    [variable] = board["templating"]["list"]
+    # The dashboard takes whichever data source is of this type; each query names the choice.
+    assert (variable["type"], variable["query"]) == ("datasource", source["type"])
+    used = [target["datasource"] for panel in board["panels"] for target in panel.get("targets", [])]
+    assert used == [{"type": source["type"], "uid": f"${{{variable['name']}}}"}] * len(used)
+
+    [provider] = yaml.safe_load((COMPOSE / "grafana-dashboards.yaml").read_text())["providers"]
+    mounted = {at.split(":")[1]: at.split(":")[0] for at in file.services["grafana"]["volumes"]}
+    folder = provider["options"]["path"]
+    assert (COMPOSE / mounted[folder] / "pulse.json").resolve() == (COMPOSE.parent / "grafana/pulse.json").resolve()
+    home = file.services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{folder}/pulse.json"
+    assert {
+        "/etc/grafana/provisioning/datasources/pulse.yaml",
+        "/etc/grafana/provisioning/dashboards/pulse.yaml",
+    } <= set(mounted)
+
+
+def test_prometheus_scrapes_every_service_where_it_is(file: ComposeFile) -> None:
+    scraped = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())["scrape_configs"]
+    jobs = {job["job_name"]: job["static_configs"] for job in scraped}
+    assert jobs == {
+        service: [{"targets": [f"{service}:{file.environment(service)['PULSE_ADMIN_PORT']}"]}] for service in SETTINGS
+    }
