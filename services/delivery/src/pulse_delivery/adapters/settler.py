@@ -17,6 +17,7 @@ from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.records import AttemptRecord, DeadLetterRecord
 from pulse_contracts.routes import Route
 from pulse_delivery.adapters.patience import publish_patiently
+from pulse_delivery.adapters.remains import UNREADABLE, remains_of
 from pulse_delivery.adapters.shunts import Shunts
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.room import Claim
@@ -25,6 +26,7 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import (
     ATTEMPT_RECORDS_LOST,
     DLQ_WRITE_FAILED,
+    MESSAGE_UNREADABLE,
     ROUTE_ATTEMPT_FAILED,
     ROUTE_DELIVERED,
     ROUTE_DELIVERY_FAILED_DLQ,
@@ -142,6 +144,15 @@ class Settler:
         else:
             await message.nak(_FULL_PAUSE_S)
 
+    async def bury_unreadable(self, message: Incoming, error: str) -> None:
+        """Make a dead letter of a message that nobody here can read, all its bytes in it, then acknowledge.
+
+        Given back instead, it would be in the way for good: of its route in the siding, of the reaper in DELIVERY.
+        """
+        parcel = remains_of(message.subject, message.data, message.headers, self._clock.now())
+        note_unreadable(message.subject, message.stream_seq, error)
+        await self.dead_letter(message, parcel, None, UNREADABLE, error)
+
     async def _waits_in_siding(self, message: Incoming, parcel: Parcel) -> bool:
         address = parcel.address
         if message.subject == subjects.siding(address.kind, address.tenant, address.route):
@@ -207,6 +218,11 @@ class Settler:
             _log.info(ROUTE_DELIVERED, **fields)
         else:
             _log.info(ROUTE_ATTEMPT_FAILED, **fields, error=record.error)
+
+
+def note_unreadable(subject: str, stream_seq: int, error: str) -> None:
+    """Name an unreadable message in the log."""
+    _log.error(MESSAGE_UNREADABLE, subject=subject, stream_seq=stream_seq, error=error)
 
 
 def destination_of(route: Route | None) -> str:

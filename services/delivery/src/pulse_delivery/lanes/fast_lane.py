@@ -29,17 +29,14 @@ from pulse_delivery.domain.uplink import reach_of
 from pulse_delivery.lanes.outage import Outage, Verdict
 from pulse_delivery.lanes.permit_timer import PermitTimer
 from pulse_runtime.clock import Clock
-from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
 
-_log = get_logger(__name__)
 _TAKE: Final = 256
 _TICK_S: Final = 0.1
 _FORGIVEN_S: Final = 5.0
 """So long after an outage no lane is stuck: the kernel repeats an unanswered SYN rarely, and the crowd is large."""
 _TRICKLE: Final = 8
 """So many messages are taken a tick while no destination can be reached."""
-_UNREADABLE_PAUSE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,7 +148,7 @@ class FastLane:
         try:
             parcel = parcel_of(message)
         except InvalidEnvelope as exc:
-            self._spawn(self._keep_unreadable(message, str(exc)), message)
+            self._spawn(self._settler.bury_unreadable(message, str(exc)), message)
             return
         destination = self._book.get(parcel.address.route, parcel.revision)
         if destination is None:
@@ -307,11 +304,6 @@ class FastLane:
                 raise AssertionError(f"not for the fast lane: {disposition}")
             case _:
                 assert_never(disposition)
-
-    async def _keep_unreadable(self, message: Incoming, error: str) -> None:
-        """Somebody else published to DELIVERY: leave it where an operator sees it."""
-        _log.error("delivery_unreadable", subject=message.subject, stream_seq=message.stream_seq, error=error)
-        await message.nak(_UNREADABLE_PAUSE_S)
 
     def _shunt(self, item: Held, reason: str) -> None:
         self._spawn(self._settler.shunt(item.message, item.parcel, item.destination.route, reason), item.message)
