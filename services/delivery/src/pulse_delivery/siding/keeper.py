@@ -106,9 +106,10 @@ class TurnKeeper:
         self._metrics.turns_in_use.set(len(self._turns))
 
     async def _read(self) -> None:
-        waiting = await self._stocktaking.count()
-        self._troubles.replace(waiting)
-        self._metrics.troubled_routes.set(len(waiting))
+        # The answer takes a while: what is shunted meanwhile, or recovers, must not be forgotten for it.
+        self._troubles.count_begins()
+        self._troubles.replace(await self._stocktaking.count())
+        self._metrics.troubled_routes.set(len(self._troubles.all()))
 
     async def _plan(self) -> Plan:
         # Before the listing is asked for: a turn that is being opened meanwhile need not be in it.
