@@ -49,6 +49,7 @@ from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
+from pulse_delivery.siding.sweeping import Sweeping
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.writers.dead_letters import dead_letter_writer
 from pulse_delivery.writers.delivery_log import delivery_log_writer
@@ -165,8 +166,16 @@ async def start(lifecycle: Lifecycle) -> None:
             bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
-    stocktaking = Stocktaking(yard, room, metrics=metrics, random=random)
-    keeper = TurnKeeper(yard, troubles, book, tools, gate, stocktaking=stocktaking, metrics=metrics, clock=clock)
+    keeper = TurnKeeper(
+        yard,
+        troubles,
+        book,
+        tools,
+        gate,
+        stocktaking=Stocktaking(yard, room, metrics=metrics, random=random),
+        metrics=metrics,
+        clock=clock,
+    )
 
     await book.feed.loaded.wait()
     await keeper.look_first()
@@ -177,6 +186,7 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("lanes", fast_lane.run)
     await frame.run_until_stopped("notices", lambda: notices.run(gate.follow))
     await frame.run_until_stopped("turns", keeper.run)
+    await frame.run_until_stopped("sweep", Sweeping(troubles.all, keeper.sweep, clock).run)
 
     async def drain() -> None:
         with suppress(TimeoutError):

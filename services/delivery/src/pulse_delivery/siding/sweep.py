@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from pulse_bus.inspection import Standing
@@ -17,7 +18,17 @@ from pulse_delivery.domain.decide import is_overdue, overdue
 from pulse_delivery.domain.parcel import Parcel
 from pulse_runtime.clock import Clock
 
-_AT_ONCE: Final = 200
+PAGE: Final = 200
+
+
+class Left(Enum):
+    """What a sweep leaves of a route."""
+
+    NOTHING = auto()
+    WAITING = auto()
+    """What is not too old, or finds no room among the dead letters."""
+    OVERDUE = auto()
+    """Perhaps: the page was full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +54,27 @@ class Sweep:
         self._clock = clock
 
     async def sweep(self, address: RouteAddress, tried: MutableMapping[str, Parcel] | None = None) -> bool:
-        """Dead-letter the heads of a route that are too old, or unreadable; returns whether any message may be left.
+        """Sweep page after page; returns whether any message may be left."""
+        while (left := await self.page(address, tried)) is Left.OVERDUE:
+            pass
+        return left is not Left.NOTHING
+
+    async def page(self, address: RouteAddress, tried: MutableMapping[str, Parcel] | None = None) -> Left:
+        """Dead-letter the heads of a route that are too old, or unreadable, `PAGE` of them at most.
 
         Nothing of the route may be in flight here. *tried* holds parcels as they are after attempts that their
         headers do not know of. May raise `ApiError` or `BusUnavailable`.
         """
         destination = self._book.get(address.route)
         if destination is None:
-            return True
-        while True:
-            lost, is_empty = await self._lost_heads(address, destination, {} if tried is None else tried)
-            buried = await asyncio.gather(*(self._bury(each, destination) for each in lost))
-            if len(lost) < _AT_ONCE or not all(buried):
-                return not is_empty or not all(buried)
+            return Left.WAITING
+        lost, is_empty = await self._lost_heads(address, destination, {} if tried is None else tried)
+        buried = await asyncio.gather(*(self._bury(each, destination) for each in lost))
+        if not all(buried):
+            return Left.WAITING
+        if len(lost) == PAGE:
+            return Left.OVERDUE
+        return Left.NOTHING if is_empty else Left.WAITING
 
     async def _lost_heads(
         self, address: RouteAddress, destination: Destination, tried: MutableMapping[str, Parcel]
@@ -63,7 +82,7 @@ class Sweep:
         """Return the messages at the head that wait no longer, and whether nothing is left behind them."""
         lost: list[_Lost] = []
         sequence = 1
-        while len(lost) < _AT_ONCE:
+        while len(lost) < PAGE:
             head = await self._siding.peek(address, sequence)
             if head is None:
                 return lost, True
