@@ -54,7 +54,8 @@ ROUTE_SKIPPED: Final = "route_skipped"
 ROUTE_MATCH_ERROR: Final = "route_match_error"
 """route_id, error: one route could not judge one message. Predecessor's name."""
 ROUTE_FANOUT_ERROR: Final = "route_fanout_error"
-"""tenant_id, error: a message could not be held against its tenant's routes at all. Predecessor's name."""
+"""tenant_id, subject, stream_seq, error: a message could not be held against its tenant's routes at all; where the
+tenant's table failed it comes again after 30 s. Predecessor's name."""
 JUDGEMENT_RECORDS_LOST: Final = "judgement_records_lost"
 """count (of messages), error: the log does not say which routes judged them; they were routed all the same."""
 
