@@ -1,7 +1,7 @@
 """Carries out dispositions. Effects always come before acks; an effect that cannot be had now is tried again."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -175,16 +175,11 @@ class Settler:
             created_at=self._clock.now(),
             envelope=parcel.envelope,
         )
-        outgoing = Outgoing(
-            subject=subjects.dead_letter(address.tenant, address.route),
-            data=record.encode(),
-            message_id=f"{parcel.delivery_id}:dlq",
-            headers=_trace(parcel),
-        )
         failpoints.hit("delivery.before_dead_letter")
         drops = failpoints.enabled("delivery.drop_dead_letter")
-        if not drops and await publish_patiently(self._dead_letters, outgoing, self._clock):
-            _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=parcel.envelope.message_id, error="no room")
+        if not drops and (refused := await self._commit(parcel, record)):
+            message_id = parcel.envelope.message_id
+            _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=message_id, error=str(refused))
             return False
         failpoints.hit("delivery.after_dead_letter")
         self._metrics.dead_letters_total.labels(reason=reason).inc()
@@ -198,6 +193,20 @@ class Settler:
             reason=reason,
         )
         return True
+
+    async def _commit(self, parcel: Parcel, record: DeadLetterRecord) -> PublishRefused | None:
+        outgoing = Outgoing(
+            subject=subjects.dead_letter(parcel.address.tenant, parcel.address.route),
+            data=record.encode(),
+            message_id=f"{parcel.delivery_id}:dlq",
+            headers=_trace(parcel),
+        )
+        refused = await publish_patiently(self._dead_letters, outgoing, self._clock)
+        if refused and refused.is_final:
+            # No waiting makes it smaller, and where it stands it is in the way.
+            outgoing = replace(outgoing, data=record.cut().encode())
+            return await publish_patiently(self._dead_letters, outgoing, self._clock)
+        return refused
 
     def _observe(self, parcel: Parcel, route: Route, record: AttemptRecord) -> None:
         kind = parcel.address.kind
