@@ -351,6 +351,7 @@ class FastLane:
             room = Load() if self._draining else self._holding.room(kind, self._promised(), is_down=is_down)
             prefetch = _TRICKLE if is_down else self._limits.prefetch
             consumer.set_capacity(min(prefetch, room.messages), room.size_bytes)
+            self._outage.stalled(kind, is_stalled=is_down and not consumer.promised[0])
 
     def _promised(self) -> dict[str, Load]:
         promised = {kind: consumer.promised for kind, consumer in self._consumers.items()}
