@@ -18,7 +18,7 @@ from pulse_bus.notices import TurnNotices
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
 from pulse_bus.service import open_bus
-from pulse_bus.siding import ACK_WAIT_S, PULL_EXPIRES_S, Siding
+from pulse_bus.siding import PULL_EXPIRES_S, TURN_ACK_WAIT_S, Siding
 from pulse_contracts.kinds import installed_kinds
 from pulse_contracts.topology import (
     ATTEMPT,
@@ -155,7 +155,7 @@ async def start(lifecycle: Lifecycle) -> None:
         random=random,
         stopping=asyncio.Event(),
         open_consumer=lambda name: PullConsumer(
-            bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
+            bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=TURN_ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
     keeper = TurnKeeper(
