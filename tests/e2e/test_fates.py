@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import json
-import time
 from collections.abc import Callable, Sized
 from functools import partial
+from itertools import count, cycle
 from operator import eq
 from typing import Any
 
@@ -14,13 +14,33 @@ from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 from support.pulse import Pulse
 from support.receiver import Answer, Receiver, Request, always
+from support.tenant import Device
 from support.waiting import eventually
 
-from pulse_contracts.ids import TenantId
+from pulse_cli.demo.receivers import Receivers, subscribe
+from pulse_cli.ledger.facts import Sendings
+from pulse_contracts.ids import DeviceId, TenantId, supplied_message_id
 from pulse_storage import dead_letters
+from pulse_testkit.proxy import TcpProxy
 
 LONG_ENOUGH_S = 20.0
-_OLD_S = 4
+_numbers = count(1)
+
+
+async def send(device: Device, protocol: str, payload: dict[str, object], message_type: str = "data") -> str:
+    """Send over ``http`` or ``mqtt``; returns the message id, which follows from the id that the payload gets."""
+    supplied = f"m-{next(_numbers)}"
+    payload = {**payload, "message_id": supplied}
+    if protocol == "http":
+        return await device.accepted(payload, message_type)
+    await device.publish(payload, message_type)
+    return supplied_message_id(device.tenant.tenant_id, DeviceId(device.device_id), supplied)
+
+
+async def send_over_both(device: Device, number: int) -> list[str]:
+    """Send so many messages, over HTTP and MQTT by turns."""
+    protocols = cycle(("http", "mqtt"))
+    return [await send(device, protocol, {"n": n}) for n, protocol in zip(range(number), protocols, strict=False)]
 
 
 async def test_message_over_http_is_stored_and_delivered_signed(pulse: Pulse, receiver: Receiver) -> None:
@@ -53,13 +73,17 @@ async def test_message_over_mqtt_is_stored_and_delivered_signed(pulse: Pulse, re
     device = await tenant.device("AA:BB.cc")
     route = await tenant.webhook(receiver.url("/mqtt"))
 
-    await device.publish({"metrics": {"t": 1}}, "climate")
+    payload = {"metrics": {"t": 1}, "ts": "2026-11-24T00:00:00Z"}
+
+    await device.publish(payload, "climate")
 
     [request] = await eventually(lambda: receiver.of("/mqtt"))
-    Webhook(route.secret).verify(request.body, request.headers)
+    body: Any = Webhook(route.secret).verify(request.body, request.headers)
+    assert body["payload"] == payload
     [row] = await eventually(tenant.stored)
     assert row["message_id"] == request.message_id
-    assert (row["device_id"], row["type"]) == ("AA:BB.cc", "climate")
+    assert (row["device_id"], row["type"], row["topic"]) == ("AA:BB.cc", "climate", device.topic("climate"))
+    assert json.loads(row["payload"]) == payload
 
 
 async def test_tampered_webhook_does_not_verify(pulse: Pulse, receiver: Receiver) -> None:
@@ -89,6 +113,27 @@ async def test_republished_message_has_the_original_bytes(pulse: Pulse) -> None:
     assert sorted(got) == [(f"{mirror}/x", original), (f"{mirror}/y", original)]
 
 
+async def test_the_subscriber_of_the_demo_misses_nothing_while_it_is_cut_off(pulse: Pulse) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await tenant.republish("tenant/{tenant_id}/weather/{device_id}")
+    receivers = Receivers(0, 0, Sendings())
+    subscribed = asyncio.Event()
+    async with TcpProxy(pulse.mqtt[1]) as proxy:
+        broker, keys = ("127.0.0.1", proxy.port), {tenant.tenant_id: tenant.key}
+        subscriber = asyncio.create_task(subscribe(receivers, broker, keys, subscribed), name="test.subscriber")
+        await asyncio.wait_for(subscribed.wait(), 10)
+        proxy.cut()
+        missed = await device.accepted({"message_id": "missed"})
+        await eventually(lambda: pulse.log("delivery", "route_delivered", message_id=missed))
+        assert proxy.broken
+        assert not receivers.receipts
+        proxy.heal()
+        await eventually(lambda: [receipt.entry for receipt in receivers.receipts] == [missed])
+        subscriber.cancel()
+        await asyncio.wait({subscriber})
+
+
 async def test_filtered_route_gets_exactly_its_matches(pulse: Pulse, receiver: Receiver) -> None:
     tenant, stranger = await pulse.tenant(), await pulse.tenant()
     device, foreign = await tenant.device(), await stranger.device()
@@ -100,31 +145,35 @@ async def test_filtered_route_gets_exactly_its_matches(pulse: Pulse, receiver: R
         payload_filter={"temperature": {"$gt": 80}, "site": "a"},
     )
     hot = {
-        await device.accepted({"metrics": {"temperature": 81}, "site": "a"}, "climate"),
-        await device.accepted({"temperature": 80.5, "site": "a"}, "climate/indoor"),
+        await send(device, "http", {"metrics": {"temperature": 81}, "site": "a"}, "climate"),
+        await send(device, "mqtt", {"temperature": 80.5, "site": "a"}, "climate/indoor"),
     }
     others = {
-        await device.accepted({"metrics": {"temperature": 80}, "site": "a"}, "climate"),
-        await device.accepted({"metrics": {"temperature": "81"}, "site": "a"}, "climate"),
-        await device.accepted({"metrics": {"temperature": 99}, "site": "b"}, "climate"),
-        await device.accepted({"site": "a"}, "climate"),
-        await device.accepted({"metrics": {"temperature": 99}, "site": "a"}, "weather"),
+        await send(device, "http", {"metrics": {"temperature": 80}, "site": "a"}, "climate"),
+        await send(device, "mqtt", {"metrics": {"temperature": "81"}, "site": "a"}, "climate"),
+        await send(device, "http", {"metrics": {"temperature": 99}, "site": "b"}, "climate"),
+        await send(device, "mqtt", {"site": "a"}, "climate"),
+        await send(device, "http", {"metrics": {"temperature": 99}, "site": "a"}, "weather"),
     }
-    await foreign.accepted({"metrics": {"temperature": 99}, "site": "a"}, "climate")
-
+    await send(foreign, "mqtt", {"metrics": {"temperature": 99}, "site": "a"}, "climate")
     await eventually(lambda: {request.message_id for request in receiver.of("/all")} == hot | others)
-    await eventually(lambda: {request.message_id for request in receiver.of("/hot")} == hot)
-    assert len(receiver.of("/hot")) == len(hot)
-    assert len(receiver.of("/all")) == len(hot | others)
+    # What is routed and delivered before this fence would be there before it, if it came to /hot at all.
+    fence = await send(device, "http", {"metrics": {"temperature": 99}, "site": "a"}, "climate")
+    hot.add(fence)
+    for path, expected in (("/all", hot | others), ("/hot", hot)):
+        await eventually(lambda path=path: any(request.message_id == fence for request in receiver.of(path)))
+        assert sorted(request.message_id for request in receiver.of(path)) == sorted(expected)
 
 
-@pytest.mark.parametrize("status", [404, 410])
-async def test_final_answer_makes_a_dead_letter_at_once(pulse: Pulse, receiver: Receiver, status: int) -> None:
+@pytest.mark.parametrize(("status", "protocol"), [(404, "http"), (410, "mqtt")])
+async def test_final_answer_makes_a_dead_letter_at_once(
+    pulse: Pulse, receiver: Receiver, status: int, protocol: str
+) -> None:
     tenant, stranger = await pulse.tenant(), await pulse.tenant()
     device = await tenant.device()
     receiver.behaviour["/final"] = always(status)
     route = await tenant.webhook(receiver.url("/final"))
-    message_id = await device.accepted({"v": 1})
+    message_id = await send(device, protocol, {"v": 1})
 
     [dead] = await eventually(tenant.dead_letters)
     assert len(receiver.tried("/final")) == 1
@@ -132,11 +181,23 @@ async def test_final_answer_makes_a_dead_letter_at_once(pulse: Pulse, receiver: 
     assert (dead.reason, dead.attempts, dead.status) == (f"status_{status}", 1, "FAILED")
     assert str(status) in dead.error_message
     assert dead.original_topic == device.topic()
-    assert dead.payload == {"v": 1}
+    assert dead.payload["v"] == 1
     assert dead.destination_config == {"url": receiver.url("/final")}
     assert not await stranger.dead_letters()
     assert not await dead_letters.find(pulse.control.pool, TenantId(""))
     assert not await pulse.control.pool.fetch("SELECT * FROM dead_letter_messages")
+
+
+async def test_what_a_receiver_says_at_length_is_not_in_the_reason_of_a_dead_letter(
+    pulse: Pulse, receiver: Receiver
+) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    receiver.behaviour["/chatty"] = lambda _request: Answer(status=404, phrase="canary " * 1000, body=b"canary " * 2000)
+    await tenant.webhook(receiver.url("/chatty"))
+    await device.accepted({"v": 1})
+    [dead] = await eventually(tenant.dead_letters)
+    assert (dead.reason, dead.error_message) == ("status_404", "status_404: answered 404")
 
 
 async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pulse, receiver: Receiver) -> None:
@@ -144,9 +205,9 @@ async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pu
     device = await tenant.device()
     await receiver.close()
     route = await tenant.webhook(receiver.url("/refused"), policy={"max_age_s": 1})
-    sent = {await device.accepted({"n": n}) for n in range(5)}
+    sent = set(await send_over_both(device, 6))
 
-    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(5))
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(6))
     assert {row.message_id for row in found} == sent
     assert {row.route_id for row in found} == {route.route_id}
     assert {row.reason for row in found} == {"max_age"}
@@ -154,32 +215,12 @@ async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pu
     assert await route.waiting() == 0
 
 
-async def test_age_counts_before_the_first_attempt_too_but_not_while_parked(pulse: Pulse, receiver: Receiver) -> None:
-    tenant = await pulse.tenant()
-    device = await tenant.device()
-    patience = {"max_age_s": _OLD_S}
-    late = await tenant.webhook(receiver.url("/late"), name="late", policy=patience)
-    parked = await tenant.webhook(receiver.url("/parked"), name="parked", policy=patience)
-    await parked.set_enabled(enabled=False)
-    async with pulse.stack.down("delivery"):
-        message_id = await device.accepted({"n": 1})
-        sent_at = time.monotonic()
-        await eventually(lambda: time.monotonic() - sent_at > _OLD_S + 0.5, what="its growing old")
-
-    [dead] = await eventually(tenant.dead_letters, LONG_ENOUGH_S)
-    assert (dead.route_id, dead.reason, dead.attempts) == (late.route_id, "max_age", 0)
-    assert not receiver.of("/late")
-    await parked.set_enabled(enabled=True)
-    await eventually(lambda: [request.message_id for request in receiver.of("/parked")] == [message_id])
-    assert len(await tenant.dead_letters()) == 1
-
-
 async def test_destination_that_comes_back_gets_what_waited(pulse: Pulse, receiver: Receiver) -> None:
     tenant = await pulse.tenant()
     device = await tenant.device()
     await receiver.close()
     route = await tenant.webhook(receiver.url("/back"))
-    sent = [await device.accepted({"n": n}) for n in range(10)]
+    sent = await send_over_both(device, 10)
     await eventually(route.waiting, until=partial(eq, 10))
 
     await receiver.open()
