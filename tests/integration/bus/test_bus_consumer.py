@@ -371,3 +371,20 @@ async def test_no_room_for_the_largest_message_stops_the_pulling(bus: Bus, publi
     store.set_capacity(3, ingest.max_payload)
     await take(store, 3)
     assert store.promised[0] <= 3
+
+
+async def test_what_the_server_refuses_is_not_asked_for_again_at_once(bus: Bus, consumer: Pull) -> None:
+    ingest, clock = await bus.connect("ingest"), ManualClock()
+    body = {"stream_name": "TELEMETRY", "config": {**consumer_config(STORE), "max_batch": 1}, "action": "update"}
+    await api_request(bus.control, "CONSUMER.CREATE.TELEMETRY.store.telemetry.>", body)
+
+    store, _ = await consumer(ingest, "TELEMETRY", "store", clock=clock)
+    await until(_async(lambda: store.promised != (0, 0)))
+    await until(_async(lambda: store.promised == (0, 0)))
+    promised: list[tuple[int, int]] = []
+    for _ in range(50):
+        await api_request(ingest, "STREAM.INFO.TELEMETRY")
+        promised.append(store.promised)
+    assert set(promised) == {(0, 0)}, "it was asked again at once"
+    await clock.advance(0.5)
+    await until(_async(lambda: store.promised != (0, 0)))

@@ -60,12 +60,15 @@ async def opened(waiting_room: Siding, state: TurnState) -> str:
 
 
 async def test_what_waits_is_counted_by_route(waiting_room: Siding, fill: Fill) -> None:
-    assert await waiting_room.waiting() == {}
+    assert (await waiting_room.survey()).waiting == {}
 
     await fill(ONE, 3)
     await fill(OTHER, 2)
 
-    assert await waiting_room.waiting() == {"siding.webhook.acme.route-1": 3, "siding.webhook.globex.route-2": 2}
+    assert (await waiting_room.survey()).waiting == {
+        "siding.webhook.acme.route-1": 3,
+        "siding.webhook.globex.route-2": 2,
+    }
     assert await waiting_room.waiting_of(OTHER) == 2
 
 
@@ -310,7 +313,10 @@ async def test_a_message_is_read_without_taking_it_and_removed(waiting_room: Sid
     for _ in range(2):
         await waiting_room.remove(first.stream_seq)
 
-    assert await waiting_room.waiting() == {"siding.webhook.acme.route-1": 1, "siding.webhook.globex.route-2": 1}
+    assert (await waiting_room.survey()).waiting == {
+        "siding.webhook.acme.route-1": 1,
+        "siding.webhook.globex.route-2": 1,
+    }
     assert await waiting_room.peek(ONE) == second
 
 

@@ -127,6 +127,21 @@ async def test_a_head_that_the_server_has_no_room_to_move_stays_and_is_no_dead_l
     assert await yard.dead() == []
 
 
+async def test_a_dead_letter_that_is_too_large_for_its_stream_is_cut_and_says_so(yard: Yard) -> None:
+    body_bytes = yard.bus.control.max_payload - 1500
+    await yard.publisher.publish(delivery_of(ONE, 1, body_bytes))
+    [message] = await yard.take(1)
+
+    async with asyncio.timeout(10):
+        await yard.settler.dead_letter(message, parcel_of(message), None, "status_400", "x" * 1990)
+
+    [record] = await yard.dead()
+    kept = json.loads(record.envelope.payload)
+    assert (record.envelope.message_id, record.reason) == ("m-1", "status_400")
+    assert kept["cut_from_bytes"] > body_bytes
+    assert kept["begins"].startswith('{"blob": "xxx')
+
+
 async def test_what_stood_before_the_start_is_valued_by_samples(yard: Yard) -> None:
     small = RouteAddress(kind="webhook", tenant=TenantId("small"), route=RouteId("r-8"))
     await yard.shunt(await yard.arrive(ONE, 10))

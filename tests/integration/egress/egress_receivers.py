@@ -146,9 +146,10 @@ async def post(
     headers: Mapping[str, str] | None = None,
     deadline_s: float = 5.0,
     policy: AddressPolicy = LOOPBACK,
+    owner: str = "",
 ) -> HttpAnswer:
     checked = check_url(url, policy) if isinstance(url, str) else url
-    return await engine.post(checked, body=body, headers=headers or {}, deadline_s=deadline_s)
+    return await engine.post(checked, body=body, headers=headers or {}, deadline_s=deadline_s, owner=owner)
 
 
 def loopback_engine(

@@ -19,15 +19,16 @@ from pulse_contracts import subjects
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
 from pulse_contracts.routes import Route
+from pulse_matching.index import TopicIndex
 from pulse_router.adapters.judgements import Judgements
 from pulse_router.adapters.routing import Routing
-from pulse_router.domain.table import build_table
+from pulse_router.domain.table import CompiledRoute, build_table
 from pulse_runtime.clock import Clock, SystemClock
 from pulse_runtime.metrics import BusMetrics, RouterMetrics
 from pulse_testkit.clock import ManualClock
 from pulse_testkit.nats import Bus
 
-ACME = TenantId("acme")
+ACME, OTHER = TenantId("acme"), TenantId("other")
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 MIB = 1024 * 1024
 
@@ -88,9 +89,41 @@ async def test_a_route_that_cannot_judge_a_message_is_told_and_the_others_get_it
     assert told["error"]
 
 
+class BrokenIndex(TopicIndex[CompiledRoute]):
+    """A table with a bug."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def lookup(self, topic: str) -> list[CompiledRoute]:
+        raise KeyError(topic)
+
+
+async def test_a_tenants_table_that_fails_costs_that_tenant_time_and_nobody_else_anything(
+    bus: Bus, manual_clock: ManualClock
+) -> None:
+    async with _routing(bus, manual_clock, routes=1, broken=OTHER):
+        with structlog.testing.capture_logs() as events:
+            await _send(bus, 1, size_bytes=10, tenant=OTHER)
+            await _send(bus, 3, size_bytes=10)
+            async with asyncio.timeout(10):
+                while (await _state(bus))["messages"] < 3 or await _ack_pending(bus) > 1:
+                    await manual_clock.advance(1.0)
+        assert await _ack_pending(bus) == 1, "the message waits: it is not lost for its tenant"
+    [told] = [event for event in events if event["event"] == "route_fanout_error"]
+    assert (told["tenant_id"], told["stream_seq"]) == (OTHER, 1)
+    assert "KeyError" in told["error"]
+
+
 @asynccontextmanager
 async def _routing(
-    bus: Bus, clock: Clock, *, routes: int, more: Sequence[Route] = (), max_pending: int = 20_000
+    bus: Bus,
+    clock: Clock,
+    *,
+    routes: int,
+    more: Sequence[Route] = (),
+    broken: TenantId | None = None,
+    max_pending: int = 20_000,
 ) -> AsyncGenerator[Routing]:
     """Run the router's loop as the router: time passes by hand for its pauses, not for the wire."""
     router = await bus.connect("router")
@@ -100,6 +133,8 @@ async def _routing(
         router, "DELIVERY", clock=real, metrics=BusMetrics(registry), linger_s=0.05, max_pending=max_pending
     )
     table = build_table([*(_route(f"r-{n}") for n in range(routes)), *more])
+    if broken:
+        table = replace(table, indexes={**table.indexes, broken: BrokenIndex()})
     metrics = RouterMetrics(registry)
     judgements = Judgements(publisher, metrics=metrics, clock=clock)
     routing = Routing(consumer, publisher, lambda: table, judgements=judgements, metrics=metrics, clock=clock)
@@ -121,11 +156,11 @@ def _warnings(events: list[Any]) -> list[str]:
     return [event["event"] for event in events if event["log_level"] == "warning"]
 
 
-async def _send(bus: Bus, count: int, *, size_bytes: int) -> None:
+async def _send(bus: Bus, count: int, *, size_bytes: int, tenant: TenantId = ACME) -> None:
     ingest = await bus.connect("ingest")
     publisher = Publisher(ingest, "TELEMETRY", clock=SystemClock(), metrics=BusMetrics(CollectorRegistry()))
     async with _running(publisher.run()):
-        await publisher.publish(*(_message(n, size_bytes) for n in range(count)))
+        await publisher.publish(*(_message(n, size_bytes, tenant) for n in range(count)))
 
 
 async def _until_routed(bus: Bus, clock: ManualClock, matches: int) -> None:
@@ -148,21 +183,21 @@ async def _limit_delivery(bus: Bus, max_bytes: int) -> None:
     await api_request(bus.control, "STREAM.UPDATE.DELIVERY", {**info["config"], "max_bytes": max_bytes})
 
 
-def _message(number: int, size_bytes: int) -> Outgoing:
+def _message(number: int, size_bytes: int, tenant: TenantId) -> Outgoing:
     device = DeviceId("d")
     sent = Envelope(
-        message_id=MessageId(f"m-{number}"),
-        tenant_id=ACME,
+        message_id=MessageId(f"m-{number}" if tenant == ACME else f"{tenant}-{number}"),
+        tenant_id=tenant,
         device_id=device,
         type="data",
-        topic="tenant/acme/device/d/data",
+        topic=f"tenant/{tenant}/device/d/data",
         time=NOW,
         received_at=NOW,
         supplied_id=False,
         traceparent=None,
         payload=json.dumps({"blob": "x" * size_bytes}).encode(),
     )
-    return Outgoing(subject=subjects.telemetry(ACME, device, "data"), data=sent.encode(), message_id=sent.message_id)
+    return Outgoing(subject=subjects.telemetry(tenant, device, "data"), data=sent.encode(), message_id=sent.message_id)
 
 
 def _route(route_id: str) -> Route:

@@ -36,6 +36,7 @@ class Process(FastLaneSteps):
     def look(self) -> None:
         """Read the siding and everybody's turns, then do what the roster says."""
         self.room.count_begins()
+        self.troubles.count_begins()
         waiting = self.broker.waiting()
         self.troubles.replace(waiting)
         extent = Extent(

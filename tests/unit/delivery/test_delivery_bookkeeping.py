@@ -75,8 +75,68 @@ def test_a_recovered_route_is_troubled_no_longer_until_the_siding_says_so() -> N
     troubles.replace({ONE: 1})
     troubles.recovered(ONE)
     assert not troubles.is_troubled(ONE)
+    troubles.count_begins()
     troubles.replace({ONE: 1})
     assert troubles.is_troubled(ONE)
+
+
+def test_an_account_that_began_before_a_shunt_was_committed_does_not_hide_it() -> None:
+    troubles = Troubles()
+    troubles.shunt_begins(ONE)
+    troubles.count_begins()
+    troubles.shunt_ends(ONE, waits=True)
+    troubles.replace({OTHER: 2})
+    assert troubles.is_troubled(ONE)
+    assert troubles.all() == {ONE: 1, OTHER: 2}
+
+
+def test_a_shunt_that_such_an_account_does_contain_is_not_counted_twice() -> None:
+    troubles = Troubles()
+    troubles.count_begins()
+    troubles.shunt_begins(ONE)
+    troubles.shunt_ends(ONE, waits=True)
+    troubles.replace({ONE: 1})
+    assert troubles.all() == {ONE: 1}
+
+
+def test_the_next_account_knows_better() -> None:
+    troubles = Troubles()
+    troubles.count_begins()
+    troubles.shunt_begins(ONE)
+    troubles.shunt_ends(ONE, waits=True)
+    troubles.replace({})
+    troubles.count_begins()
+    troubles.replace({})
+    assert not troubles.is_troubled(ONE)
+
+
+def test_an_account_that_began_before_a_recovery_does_not_trouble_the_route_again() -> None:
+    troubles = Troubles()
+    troubles.replace({ONE: 1})
+    troubles.count_begins()
+    troubles.recovered(ONE)
+    troubles.replace({ONE: 1})
+    assert not troubles.is_troubled(ONE)
+
+
+def test_what_was_shunted_after_a_recovery_is_troubled_whatever_the_account_says() -> None:
+    troubles = Troubles()
+    troubles.count_begins()
+    troubles.recovered(ONE)
+    troubles.shunt_begins(ONE)
+    troubles.shunt_ends(ONE, waits=True)
+    troubles.replace({})
+    assert troubles.is_troubled(ONE)
+
+
+def test_a_shunt_before_a_recovery_is_done_with_by_it() -> None:
+    troubles = Troubles()
+    troubles.count_begins()
+    troubles.shunt_begins(ONE)
+    troubles.shunt_ends(ONE, waits=True)
+    troubles.recovered(ONE)
+    troubles.replace({ONE: 1})
+    assert not troubles.is_troubled(ONE)
 
 
 def test_what_all_returns_is_a_copy() -> None:

@@ -1,8 +1,10 @@
 import pytest
 
 from pulse_contracts.topology import DELIVER_MAX_ACK_PENDING
+from pulse_delivery.app import refuse_large_payloads
 from pulse_delivery.domain.holding import Holding, Load
 from pulse_delivery.domain.limits import LaneLimits
+from pulse_runtime.refusal import StartRefused
 
 KINDS = ("mqtt_republish", "nats", "webhook")
 LIMITS = LaneLimits(held_messages=1200, held_bytes=12_000)
@@ -83,3 +85,12 @@ def test_pulling_goes_on_beside_full_lanes_though_idle_kinds_use_nothing_of_what
 def test_lanes_give_way_while_the_bodies_are_too_large() -> None:
     assert holding(("webhook", 1, 9_000)).excess(1) == 0
     assert holding(("webhook", 1, 9_001)).excess(1) == 1
+
+
+def test_a_message_larger_than_a_kind_may_be_promised_refuses_the_start() -> None:
+    holding = Holding(LaneLimits(), ["webhook", "mqtt_republish", "nats"])
+    most_bytes = holding.most_at_once.size_bytes
+    assert holding.room("nats", {}, is_down=False).size_bytes == most_bytes
+    refuse_large_payloads(most_bytes, most_bytes)
+    with pytest.raises(StartRefused, match=r"max_payload of nats-server is 8 MiB.*at most 5\.33 MiB"):
+        refuse_large_payloads(8 * 1024 * 1024, most_bytes)

@@ -124,3 +124,25 @@ def test_a_route_that_hangs_is_suspected_like_one_that_failed() -> None:
         uplink.suspect(one, 1.0)
 
     assert uplink.is_down
+
+
+def test_who_never_reached_anybody_and_gives_up_takes_all_for_theirs_until_somebody_is_reached() -> None:
+    uplink, all_routes = Uplink(), routes(20)
+    cut(uplink, all_routes, 0.0)
+    assert uplink.give_up()
+    assert not uplink.is_down
+
+    cut(uplink, all_routes, 1.0)
+    assert not uplink.is_down
+
+    reached(uplink, all_routes, 2.0)
+    cut(uplink, all_routes, 3.0)
+    assert uplink.is_down
+
+
+def test_who_reached_somebody_does_not_give_up() -> None:
+    uplink, all_routes = Uplink(), routes(20)
+    reached(uplink, all_routes, 0.0)
+    cut(uplink, all_routes, 1.0)
+    assert not uplink.give_up()
+    assert uplink.is_down

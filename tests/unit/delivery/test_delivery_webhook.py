@@ -1,3 +1,4 @@
+import asyncio
 import socket
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -12,6 +13,7 @@ from pulse_contracts.outcome import Delivered, Failed, Outcome, Reach, Rejected
 from pulse_contracts.routes import RoutePolicy
 from pulse_delivery.kinds.webhook.sender import WebhookSender, retry_after_s
 from pulse_egress.engine import HttpAnswer, HttpEngine
+from pulse_egress.names import MOST_OF_ONE_OWNER
 from pulse_egress.policy import PUBLIC_ONLY
 from pulse_testkit.clock import ManualClock
 
@@ -163,3 +165,18 @@ async def test_a_failing_name_service_is_told_from_an_unknown_name(
 
     assert isinstance(outcome, Failed)
     assert (outcome.answered, outcome.reach) == (False, reach)
+
+
+async def test_only_a_name_service_that_was_asked_is_out_of_reach(manual_clock: ManualClock) -> None:
+    async def lookup(host: str) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return (host,)
+
+    policy = RoutePolicy(deadline_s=0.2)
+    routes = [route({"url": f"https://n{n}.example.com/"}, policy) for n in range(MOST_OF_ONE_OWNER + 1)]
+    async with HttpEngine(PUBLIC_ONLY, lookup=lookup) as engine:
+        sender = WebhookSender(engine, PUBLIC_ONLY, manual_clock)
+        outcomes = await asyncio.gather(*(sender.attempt(parcel(), each, {}) for each in routes))
+
+    reached = [outcome.reach for outcome in outcomes if isinstance(outcome, Failed)]
+    assert reached == [*[Reach.NOWHERE] * MOST_OF_ONE_OWNER, Reach.UNKNOWN]

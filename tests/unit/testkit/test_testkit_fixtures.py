@@ -28,9 +28,9 @@ async def test_each_test_has_empty_streams(bus: Bus, turn: int) -> None:
     tester = await bus.connect(TESTER)
     subject = "siding.webhook.acme.r1"
 
-    assert await Siding(tester).waiting() == {}
+    assert (await Siding(tester).survey()).waiting == {}
     await tester.request(subject, f"of turn {turn}".encode(), timeout_s=5)
-    assert await Siding(tester).waiting() == {subject: 1}
+    assert (await Siding(tester).survey()).waiting == {subject: 1}
 
 
 @pytest.mark.parametrize("turn", [1, 2])

@@ -24,7 +24,9 @@ _HEARTBEAT_S: Final = 5.0
 _SILENCE_S: Final = 2.5 * _HEARTBEAT_S
 _TICK_S: Final = 1.0
 _HEARTBEAT_STATUS: Final = "100"
-_GONE_PAUSE_S: Final = 0.5
+_EXPIRED: Final = frozenset({"404", "408"})
+"""The pull request ran out: the next may follow at once."""
+_REFUSED_PAUSE_S: Final = 0.5
 _DRAIN_S: Final = 1.0
 _FROZEN_S: Final = 2.0
 """The loop ticks once a second: after a longer gap the process stood still …"""
@@ -34,6 +36,7 @@ _AWAKE_S: Final = 1.0
 
 @dataclass(slots=True)
 class _Pull:
+    asked: int
     remaining: int
     remaining_bytes: int
     """Of the bodies; what the server counts besides makes it stop earlier. 0 without a bound."""
@@ -167,7 +170,7 @@ class PullConsumer:
             **({"max_bytes": wanted_bytes} if wanted_bytes is not None else {}),
         }
         deadline = now + self._expires_s + _HEARTBEAT_S
-        self._pulls[token] = _Pull(remaining=wanted, remaining_bytes=wanted_bytes or 0, deadline=deadline)
+        self._pulls[token] = _Pull(asked=wanted, remaining=wanted, remaining_bytes=wanted_bytes or 0, deadline=deadline)
         try:
             await self._connection.publish(self._subject, json.dumps(request).encode(), reply=f"{self._inbox}.{token}")
         except BusUnavailable:
@@ -242,12 +245,15 @@ class PullConsumer:
         status = (message.headers or {}).get("Status", "503")
         if status == _HEARTBEAT_STATUS:
             return
-        self._pulls.pop(message.subject.rpartition(".")[2], None)
+        pull = self._pulls.pop(message.subject.rpartition(".")[2], None)
         description = (message.headers or {}).get("Description", "no responders")
-        gone = status == "503" or "Deleted" in description
-        if gone:
+        if status == "503" or "Deleted" in description:
             self.trouble = f"{self.name}: {description.lower()}"
-            self._not_before = self._clock.monotonic() + _GONE_PAUSE_S
+        elif status in _EXPIRED or (pull and pull.remaining < pull.asked):
+            self._changed.set()
+            return
+        # What was refused before it brought anything would be refused again, as fast as the server answers.
+        self._not_before = self._clock.monotonic() + _REFUSED_PAUSE_S
         self._changed.set()
 
     def _settled(self, message: Incoming) -> None:

@@ -43,3 +43,8 @@ class PublishRefused(BusError):
     def is_full(self) -> bool:
         """Whether the stream has no room: it may have some later."""
         return self.reason in {"stream_full", "subject_full"}
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the message itself is at fault, so that it will be refused again."""
+        return self.reason == "too_large"

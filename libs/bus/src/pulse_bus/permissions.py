@@ -16,10 +16,14 @@ class Permissions:
 
 
 def _pulls(stream: str, consumer: str) -> tuple[str, ...]:
-    """Pull from, ask about and acknowledge to one durable consumer (both forms of the ack subject)."""
+    """Pull from, ask about and acknowledge to one durable consumer."""
+    return (f"$JS.API.CONSUMER.INFO.{stream}.{consumer}", *_takes(stream, consumer))
+
+
+def _takes(stream: str, consumer: str) -> tuple[str, ...]:
+    """Pull from and acknowledge to a consumer (both forms of the ack subject)."""
     return (
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
-        f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
         f"$JS.ACK.{stream}.{consumer}.>",
         f"$JS.ACK.*.*.{stream}.{consumer}.>",
     )
@@ -69,7 +73,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             "attempt.>",
             _TRACED,
             *_pulls("DELIVERY", "*"),
-            *_pulls("SIDING", "*"),
+            *_takes("SIDING", "*"),
             *_pulls("DEADLETTER", "dead-letter-writer"),
             *_pulls("ATTEMPT", "delivery-log-writer"),
             # turns, and what replicas tell each other about them

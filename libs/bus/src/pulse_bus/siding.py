@@ -17,7 +17,8 @@ from pulse_contracts.tokens import encode_token
 from pulse_contracts.topology import SIDING
 from pulse_contracts.turns import HeadTries, TurnListing, TurnState
 
-ACK_WAIT_S: Final = 12.0
+TURN_ACK_WAIT_S: Final = 12.0
+"""Of a turn's consumer; the kinds' consumers have `topology.ACK_WAIT_S`."""
 PULL_EXPIRES_S: Final = 2.0
 """A turn without a pull request is adopted; those of a process that is frozen must therefore expire soon."""
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
@@ -54,10 +55,6 @@ class Siding:
         """*owner* names this process in the consumers that it makes; who only reads needs none."""
         self._connection = connection
         self.owner = owner
-
-    async def waiting(self) -> dict[str, int]:
-        """Return how many messages wait, by subject."""
-        return (await self.survey()).waiting
 
     async def survey(self) -> Survey:
         """Return what waits, and how much room there is."""
@@ -165,7 +162,7 @@ class Siding:
             "filter_subject": subject,
             "deliver_policy": "all",
             "ack_policy": "explicit",
-            "ack_wait": int(ACK_WAIT_S * NANOSECONDS),
+            "ack_wait": int(TURN_ACK_WAIT_S * NANOSECONDS),
             "max_deliver": -1,
             "max_ack_pending": state.in_flight,
             "mem_storage": True,

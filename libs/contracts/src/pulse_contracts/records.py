@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final, Self
 
@@ -10,6 +10,7 @@ from pulse_contracts.envelope import Envelope, InvalidEnvelope, decode_envelope
 from pulse_contracts.ids import MessageId, RouteId, TenantId
 
 MAX_ERROR_CHARS: Final = 2000
+_CUT_BYTES: Final = 64 * 1024
 _ENVELOPE_KEY: Final = b',"envelope":'
 
 
@@ -31,6 +32,13 @@ class DeadLetterRecord:
     attempts: int
     created_at: datetime
     envelope: Envelope
+
+    def cut(self) -> "DeadLetterRecord":
+        """Return the record without configuration and with the beginning of the payload, for it is too large whole."""
+        payload = self.envelope.payload
+        begins = payload[:_CUT_BYTES].decode(errors="ignore")
+        cut = json.dumps({"cut_from_bytes": len(payload), "begins": begins}, separators=(",", ":")).encode()
+        return replace(self, config={}, envelope=replace(self.envelope, payload=cut))
 
     def encode(self) -> bytes:
         """Return one JSON object with the envelope last, so that it is not encoded again.

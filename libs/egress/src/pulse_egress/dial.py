@@ -2,7 +2,7 @@
 
 aiohttp has three seams, and the guard stands at each, so that no single oversight opens the way:
 
-1. the resolver (`lookup.CheckedResolver`) sees every answer, but not literal addresses;
+1. the resolver (`resolver.CheckedResolver`) sees every answer, but not literal addresses;
 2. the socket factory (`DialGuard.open_socket`) sees every dialled address, literal or resolved, before the connect;
 3. the request (`DialedRequest.send`) sees every connection, new or pooled, and compares whom it leads to.
 """
@@ -90,6 +90,8 @@ class Attempt:
     url: CheckedUrl
     guard: DialGuard
     phase: Phase
+    owner: str = ""
+    """Whose share of the look-ups it takes."""
     refused: AddressRefused | None = None
     is_reused: bool = False
     transport: asyncio.Transport | None = None
@@ -104,9 +106,9 @@ class Attempt:
 _ATTEMPT: ContextVar[Attempt] = ContextVar("pulse_egress_attempt")
 
 
-def begin_attempt(url: CheckedUrl, guard: DialGuard) -> Attempt:
+def begin_attempt(url: CheckedUrl, guard: DialGuard, owner: str = "") -> Attempt:
     """Makes the attempt to which the seams report within the current task."""
-    attempt = Attempt(url, guard, Phase.CONNECT if url.address is not None else Phase.DNS)
+    attempt = Attempt(url, guard, Phase.CONNECT if url.address is not None else Phase.DNS, owner)
     _ATTEMPT.set(attempt)
     return attempt
 

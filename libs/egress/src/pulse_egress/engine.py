@@ -29,8 +29,10 @@ from pulse_egress.errors import EgressTimeout, Phase, ProtocolViolation
 from pulse_egress.failures import translate
 from pulse_egress.guard import CheckedUrl, check_url
 from pulse_egress.headers import check_wire_header
-from pulse_egress.lookup import CheckedResolver, Lookup, SystemLookup
+from pulse_egress.lookup import Lookup, SystemLookup
+from pulse_egress.names import Names
 from pulse_egress.policy import PUBLIC_ONLY, AddressPolicy
+from pulse_egress.resolver import CheckedResolver
 
 USER_AGENT: Final = "Pulse-Webhooks/1"
 
@@ -91,6 +93,7 @@ class HttpEngine:
         self._limits = limits or HttpLimits()
         self._lookup = lookup
         self._owned_lookup: SystemLookup | None = None
+        self._names: Names | None = None
         self._ssl = _verifying(ssl_context or _default_context())
         self._guard = DialGuard(policy, self._limits.max_age_s)
         self._session: ClientSession | None = None
@@ -98,7 +101,8 @@ class HttpEngine:
     async def __aenter__(self) -> Self:
         if self._lookup is None:
             self._lookup = self._owned_lookup = SystemLookup()
-        self._session = self._open_session(self._lookup)
+        self._names = Names(self._lookup, self._limits.dns_ttl_s)
+        self._session = self._open_session(self._names)
         return self
 
     async def __aexit__(
@@ -106,21 +110,26 @@ class HttpEngine:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+        if self._names is not None:
+            self._names.close()
         if self._owned_lookup is not None:
             self._owned_lookup.close()
 
-    async def post(self, url: CheckedUrl, *, body: bytes, headers: Mapping[str, str], deadline_s: float) -> HttpAnswer:
+    async def post(
+        self, url: CheckedUrl, *, body: bytes, headers: Mapping[str, str], deadline_s: float, owner: str = ""
+    ) -> HttpAnswer:
         """Sends one POST and returns the answer, or raises an `EgressError` within the deadline.
 
         The deadline covers name resolution, TCP, TLS, sending, headers and body. A URL checked under another policy is
-        checked again under this engine's. Except for `AddressRefused`, `HeaderRefused` and failures to connect, an
-        error does not imply that the receiver did not take the message. Cancellation drops the connection at once.
+        checked again under this engine's. Names are looked up within the share of *owner*. Except for `AddressRefused`,
+        `HeaderRefused` and failures to connect, an error does not imply that the receiver did not take the message.
+        Cancellation drops the connection at once.
         """
         for name, value in headers.items():
             check_wire_header(name, value)
         if url.policy != self._policy:
             url = check_url(url.text, self._policy)
-        attempt = begin_attempt(url, self._guard)
+        attempt = begin_attempt(url, self._guard, owner)
         clock = asyncio.get_running_loop().time
         started = clock()
         try:
@@ -178,14 +187,14 @@ class HttpEngine:
         if sum(len(name) + len(value) for name, value in response.raw_headers) > self._limits.header_bytes:
             raise ProtocolViolation("the headers are too large")
 
-    def _open_session(self, lookup: Lookup) -> ClientSession:
+    def _open_session(self, names: Names) -> ClientSession:
         connector = TCPConnector(
             limit=0,  # the lanes bound the posts in flight
-            resolver=CheckedResolver(lookup, self._policy),
+            resolver=CheckedResolver(names, self._policy),
             socket_factory=self._guard.open_socket,
             ssl=self._ssl,
             keepalive_timeout=self._limits.idle_s,
-            ttl_dns_cache=self._limits.dns_ttl_s,  # also makes lookups of one name share one thread
+            use_dns_cache=False,  # who joins another's look-up there would wait for that one's share
         )
         return ClientSession(
             connector=connector,

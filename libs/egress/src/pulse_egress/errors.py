@@ -28,6 +28,7 @@ class Refusal(StrEnum):
 class Phase(StrEnum):
     """How far an attempt had come."""
 
+    QUEUE = "queue"  # its owner's look-ups, or everybody's, leave no room for the one of its name: nobody was asked
     DNS = "dns"
     CONNECT = "connect"  # TCP and TLS
     ANSWER = "answer"  # sending the request, waiting for status and headers

@@ -1,18 +1,13 @@
-"""Name resolution: asks the system, checks every answer, and hands aiohttp only addresses that passed."""
+"""Name resolution: asks the system."""
 
 import asyncio
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv6Address
 from typing import Final, Protocol
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-from pulse_egress.guard import check_addresses
-from pulse_egress.policy import AddressPolicy
-
-_LOOKUP_THREADS: Final = 64
+MOST_LOOKUPS: Final = 256
+"""At once: a thread each."""
 
 
 class Lookup(Protocol):
@@ -27,11 +22,11 @@ class SystemLookup:
     """Asks getaddrinfo in threads of its own.
 
     A hanging name server holds a thread for as long as resolv.conf says (often 10 s or more) and cannot be interrupted.
-    The default executor has too few threads to let tenants hold them; here 64 names may hang before others wait.
+    The default executor has too few threads to let tenants hold them; `names.Names` shares these out.
     """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="pulse-egress-dns")
+        self._threads = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="pulse-egress-dns")
 
     async def __call__(self, host: str) -> Sequence[str]:
         return await asyncio.get_running_loop().run_in_executor(self._threads, _getaddrinfo, host)
@@ -39,40 +34,6 @@ class SystemLookup:
     def close(self) -> None:
         """Forgets the lookups that still wait for a thread; does not block on the running ones."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class CheckedResolver(AbstractResolver):
-    """Lets aiohttp see an answer only if the policy permits every address in it.
-
-    aiohttp does not ask a resolver about literal addresses; `DialGuard` covers those.
-    """
-
-    def __init__(self, lookup: Lookup, policy: AddressPolicy) -> None:
-        self._lookup = lookup
-        self._policy = policy
-
-    async def resolve(
-        self,
-        host: str,
-        port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 # every family must pass, whichever is dialled
-    ) -> list[ResolveResult]:
-        """Raises `AddressRefused` for a bad or empty answer; an error of the resolver passes through as OSError."""
-        addresses = check_addresses(await self._lookup(host), self._policy)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        """Holds nothing; whoever made the lookup closes it."""
 
 
 def _getaddrinfo(host: str) -> tuple[str, ...]:

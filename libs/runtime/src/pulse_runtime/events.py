@@ -56,7 +56,8 @@ ROUTE_SKIPPED: Final = "route_skipped"
 ROUTE_MATCH_ERROR: Final = "route_match_error"
 """route_id, error: one route could not judge one message. Predecessor's name."""
 ROUTE_FANOUT_ERROR: Final = "route_fanout_error"
-"""tenant_id, error: a message could not be held against its tenant's routes at all. Predecessor's name."""
+"""tenant_id, subject, stream_seq, error: a message could not be held against its tenant's routes at all; where the
+tenant's table failed it comes again after 30 s. Predecessor's name."""
 JUDGEMENT_RECORDS_LOST: Final = "judgement_records_lost"
 """count (of messages), error: the log does not say which routes judged them; they were routed all the same."""
 
@@ -67,8 +68,11 @@ ROUTE_ATTEMPT_FAILED: Final = "route_attempt_failed"
 ROUTE_DELIVERY_FAILED_DLQ: Final = "route_delivery_failed_dlq"
 """route_id, error, destination: it will never succeed. Predecessor's name."""
 DLQ_WRITE_FAILED: Final = "dlq_write_failed"
-"""The dead letter is not stored yet; the message stays in its stream. Predecessor's name."""
+"""route_id, error, and what is known of tenant_id, message_id, rows (of one try): dead letters are not stored yet, or
+find no room in DEADLETTER; they stay in their stream and are tried again. Predecessor's name."""
 DLQ_WRITTEN: Final = "dlq_written"
+MESSAGE_UNREADABLE: Final = "message_unreadable"
+"""subject, stream_seq, error: not in a form that this version knows; it becomes a dead letter, its bytes in it."""
 ROUTE_TROUBLED: Final = "route_troubled"
 ROUTE_RECOVERED: Final = "route_recovered"
 """route_id, tenant_id, troubled_s, recovery_s: back on the fast lane, so long after the trouble began, and after the

@@ -5,7 +5,7 @@ committed, then the writers end. Whatever is left stays in the streams.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from importlib.metadata import entry_points
 from random import random
@@ -18,7 +18,7 @@ from pulse_bus.notices import TurnNotices
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
 from pulse_bus.service import open_bus
-from pulse_bus.siding import ACK_WAIT_S, PULL_EXPIRES_S, Siding
+from pulse_bus.siding import PULL_EXPIRES_S, TURN_ACK_WAIT_S, Siding
 from pulse_contracts.kinds import installed_kinds
 from pulse_contracts.topology import (
     ATTEMPT,
@@ -35,6 +35,7 @@ from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.adapters.settler import Settler
 from pulse_delivery.adapters.shunts import Shunts
 from pulse_delivery.domain.bodies import Bodies
+from pulse_delivery.domain.holding import Holding
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.memory import DeliveredMemory
@@ -52,6 +53,7 @@ from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
+from pulse_delivery.siding.sweeping import Sweeping
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.writers.dead_letters import dead_letter_writer
 from pulse_delivery.writers.delivery_log import delivery_log_writer
@@ -77,6 +79,7 @@ _PULL_EXPIRES_S = 5.0
 _UNHURRIED_S = 0.1
 """Shunts and attempt records gather this long: their fsyncs must not compete with those of hurried work."""
 _FEW_SLOTS = 64
+_MIB = 1024 * 1024
 _OTHER_FILES = 512
 """Descriptors beside one for each slot: servers, logs, name lookups, connections that are kept for the next attempt."""
 SENDERS = "pulse.senders"
@@ -111,17 +114,7 @@ async def start(lifecycle: Lifecycle) -> None:
 
     kinds = {name: kind for name, kind in installed_kinds().items() if kind.emits}
     senders = await _open_senders(frame, bus, settings)
-    consumers = {
-        kind: PullConsumer(
-            bus,
-            DELIVERY.name,
-            deliver_consumer(kind).name,
-            clock=clock,
-            capacity=limits.prefetch,
-            expires_s=_PULL_EXPIRES_S,
-        )
-        for kind in senders
-    }
+    consumers = _consumers(bus, limits, senders, clock)
     rates = Rates(book.rate_of, clock.monotonic, replicas=settings.delivery_replicas)
     troubles, lanes, room = Troubles(), Lanes[Held](limits, rates), SidingRoom(settings.siding_share)
     settler = Settler(
@@ -166,10 +159,9 @@ async def start(lifecycle: Lifecycle) -> None:
         random=random,
         stopping=asyncio.Event(),
         open_consumer=lambda name: PullConsumer(
-            bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
+            bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=TURN_ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
-    stocktaking = Stocktaking(yard, room, metrics=metrics, random=random)
     keeper = TurnKeeper(
         yard,
         troubles,
@@ -177,7 +169,7 @@ async def start(lifecycle: Lifecycle) -> None:
         tools,
         gate,
         roster=Roster(owner, RosterLimits(consumers=settings.siding_consumers)),
-        stocktaking=stocktaking,
+        stocktaking=Stocktaking(yard, room, metrics=metrics, random=random),
         metrics=metrics,
         clock=clock,
     )
@@ -191,6 +183,7 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("lanes", fast_lane.run)
     await frame.run_until_stopped("notices", lambda: notices.run(gate.follow))
     await frame.run_until_stopped("turns", keeper.run)
+    await frame.run_until_stopped("sweep", Sweeping(troubles.all, keeper.sweep, clock).run)
 
     async def drain() -> None:
         with suppress(TimeoutError):
@@ -240,6 +233,30 @@ def _limits(settings: DeliverySettings) -> LaneLimits:
     raise_file_limit(slots + _OTHER_FILES, instead=f"lower PULSE_DELIVERY_WORKER_COUNT, which is {slots}")
     default = LaneLimits()
     return LaneLimits(slots=slots, held_messages=default.held_messages // settings.delivery_replicas)
+
+
+def _consumers(bus: Connection, limits: LaneLimits, kinds: Collection[str], clock: Clock) -> dict[str, PullConsumer]:
+    refuse_large_payloads(bus.max_payload, Holding(limits, kinds).most_at_once.size_bytes)
+    return {
+        kind: PullConsumer(
+            bus,
+            DELIVERY.name,
+            deliver_consumer(kind).name,
+            clock=clock,
+            capacity=limits.prefetch,
+            expires_s=_PULL_EXPIRES_S,
+        )
+        for kind in kinds
+    }
+
+
+def refuse_large_payloads(max_payload: int, most_bytes: int) -> None:
+    """Raise `StartRefused` if the server takes messages that are larger than delivery may ask for."""
+    if max_payload > most_bytes:
+        raise StartRefused(
+            f"max_payload of nats-server is {max_payload / _MIB:.3g} MiB, but delivery takes at most "
+            f"{most_bytes / _MIB:.3g} MiB at once of each kind of destination: it would take nothing; lower max_payload"
+        )
 
 
 def _key_ring(settings: DeliverySettings) -> KeyRing:

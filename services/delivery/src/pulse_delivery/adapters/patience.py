@@ -13,12 +13,15 @@ _RETRY_S: Final = 1.0
 
 
 async def publish_patiently(publisher: Publisher, outgoing: Outgoing, clock: Clock) -> PublishRefused | None:
-    """Return None once the message is committed, or the refusal of a stream that has no room for it."""
+    """Return None once the message is committed, or the refusal of a stream that has no room for it.
+
+    Also a refusal that no waiting cures is returned: what is too large today is too large tomorrow.
+    """
     while True:
         try:
             await publisher.publish(outgoing)
         except PublishRefused as exc:
-            if exc.is_full:
+            if exc.is_full or exc.is_final:
                 return exc
             _log.warning("publish_refused", subject=outgoing.subject, error=str(exc))
         except BusUnavailable as exc:

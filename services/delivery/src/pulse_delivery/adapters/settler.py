@@ -1,7 +1,7 @@
 """Carries out dispositions. Effects always come before acks; an effect that cannot be had now is tried again."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,7 @@ from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.records import AttemptRecord, DeadLetterRecord
 from pulse_contracts.routes import Route
 from pulse_delivery.adapters.patience import publish_patiently
+from pulse_delivery.adapters.remains import UNREADABLE, remains_of
 from pulse_delivery.adapters.shunts import Shunts
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.room import Claim
@@ -25,6 +26,7 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import (
     ATTEMPT_RECORDS_LOST,
     DLQ_WRITE_FAILED,
+    MESSAGE_UNREADABLE,
     ROUTE_ATTEMPT_FAILED,
     ROUTE_DELIVERED,
     ROUTE_DELIVERY_FAILED_DLQ,
@@ -142,6 +144,15 @@ class Settler:
         else:
             await message.nak(_FULL_PAUSE_S)
 
+    async def bury_unreadable(self, message: Incoming, error: str) -> None:
+        """Make a dead letter of a message that nobody here can read, all its bytes in it, then acknowledge.
+
+        Given back instead, it would be in the way for good: of its route in the siding, of the reaper in DELIVERY.
+        """
+        parcel = remains_of(message.subject, message.data, message.headers, self._clock.now())
+        note_unreadable(message.subject, message.stream_seq, error)
+        await self.dead_letter(message, parcel, None, UNREADABLE, error)
+
     async def _waits_in_siding(self, message: Incoming, parcel: Parcel) -> bool:
         address = parcel.address
         if message.subject == subjects.siding(address.kind, address.tenant, address.route):
@@ -164,16 +175,11 @@ class Settler:
             created_at=self._clock.now(),
             envelope=parcel.envelope,
         )
-        outgoing = Outgoing(
-            subject=subjects.dead_letter(address.tenant, address.route),
-            data=record.encode(),
-            message_id=f"{parcel.delivery_id}:dlq",
-            headers=_trace(parcel),
-        )
         failpoints.hit("delivery.before_dead_letter")
         drops = failpoints.enabled("delivery.drop_dead_letter")
-        if not drops and await publish_patiently(self._dead_letters, outgoing, self._clock):
-            _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=parcel.envelope.message_id, error="no room")
+        if not drops and (refused := await self._commit(parcel, record)):
+            message_id = parcel.envelope.message_id
+            _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=message_id, error=str(refused))
             return False
         failpoints.hit("delivery.after_dead_letter")
         self._metrics.dead_letters_total.labels(reason=reason).inc()
@@ -187,6 +193,20 @@ class Settler:
             reason=reason,
         )
         return True
+
+    async def _commit(self, parcel: Parcel, record: DeadLetterRecord) -> PublishRefused | None:
+        outgoing = Outgoing(
+            subject=subjects.dead_letter(parcel.address.tenant, parcel.address.route),
+            data=record.encode(),
+            message_id=f"{parcel.delivery_id}:dlq",
+            headers=_trace(parcel),
+        )
+        refused = await publish_patiently(self._dead_letters, outgoing, self._clock)
+        if refused and refused.is_final:
+            # No waiting makes it smaller, and where it stands it is in the way.
+            outgoing = replace(outgoing, data=record.cut().encode())
+            return await publish_patiently(self._dead_letters, outgoing, self._clock)
+        return refused
 
     def _observe(self, parcel: Parcel, route: Route, record: AttemptRecord) -> None:
         kind = parcel.address.kind
@@ -207,6 +227,11 @@ class Settler:
             _log.info(ROUTE_DELIVERED, **fields)
         else:
             _log.info(ROUTE_ATTEMPT_FAILED, **fields, error=record.error)
+
+
+def note_unreadable(subject: str, stream_seq: int, error: str) -> None:
+    """Name an unreadable message in the log."""
+    _log.error(MESSAGE_UNREADABLE, subject=subject, stream_seq=stream_seq, error=error)
 
 
 def destination_of(route: Route | None) -> str:

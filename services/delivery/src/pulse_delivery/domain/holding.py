@@ -81,10 +81,15 @@ class Holding:
         """
         left, kinds = self._most - self.held, max(1, len(self._kinds))
         others = Load.total(load for other, load in promised.items() if other != kind)
-        room = left.over(kinds).least(left - others, self._most.over(_KEPT_FREE * kinds))
+        room = left.over(kinds).least(left - others, self.most_at_once)
         if is_down:
             return room.least(self._most.over(len(self._kinds) + 1) - self._held[kind])
         return room
+
+    @property
+    def most_at_once(self) -> Load:
+        """What may be promised to a kind at most; a message larger than this could never be taken."""
+        return self._most.over(_KEPT_FREE * max(1, len(self._kinds)))
 
     def excess(self, in_lanes: int) -> int:
         """Return how many of the messages *in_lanes* are too many; at least 1 while the bodies are too large."""

@@ -16,6 +16,10 @@ class Troubles:
         self._shunting: Counter[RouteAddress] = Counter()
         self._rest_until: dict[RouteAddress, datetime] = {}
         self._failed: dict[RouteAddress, ProbeFailed] = {}
+        self._fresh: Counter[RouteAddress] = Counter()
+        """Shunts committed since the last account was asked for: it may or may not contain them."""
+        self._emptied: set[RouteAddress] = set()
+        """Routes of which the siding held nothing at some moment since then."""
 
     def is_troubled(self, address: RouteAddress) -> bool:
         """Whether new messages of the route go behind the others in the siding, unless its lane is held."""
@@ -29,6 +33,7 @@ class Troubles:
         """The shunt is committed (*waits*) or came to nothing."""
         if waits:
             self._waiting[address] = self._waiting.get(address, 0) + 1
+            self._fresh[address] += 1
         self._shunting[address] -= 1
         if not self._shunting[address]:
             del self._shunting[address]
@@ -53,14 +58,23 @@ class Troubles:
         """Whether a message of the route is on its way to the siding."""
         return address in self._shunting
 
+    def count_begins(self) -> None:
+        """The siding is asked now: what happens from here on its account may or may not contain."""
+        self._fresh.clear()
+        self._emptied.clear()
+
     def replace(self, waiting: Mapping[RouteAddress, int]) -> None:
-        """Take the siding's own account."""
-        self._waiting = dict(waiting)
+        """Take the siding's own account, but for what happened since it was asked for."""
+        self._waiting = {address: count for address, count in waiting.items() if address not in self._emptied}
+        for address, count in self._fresh.items():
+            self._waiting[address] = max(count, self._waiting.get(address, 0))
         self._failed = {address: failed for address, failed in self._failed.items() if self.is_troubled(address)}
 
     def recovered(self, address: RouteAddress) -> None:
         """The siding holds nothing of the route any more."""
         self._waiting.pop(address, None)
+        self._fresh.pop(address, None)
+        self._emptied.add(address)
         self._rest_until.pop(address, None)
         self._failed.pop(address, None)
 

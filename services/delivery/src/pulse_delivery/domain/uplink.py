@@ -27,6 +27,7 @@ class Uplink:
         self._lost: set[RouteAddress] = set()
         self._reached_at: float | None = None
         """When anybody was reached last, None if nobody ever was."""
+        self._has_given_up = False
         self.is_down = False
 
     def note(self, address: RouteAddress, outcome: Outcome, now: float) -> None:
@@ -45,12 +46,24 @@ class Uplink:
 
     def suspect(self, address: RouteAddress, now: float) -> None:
         """Count a route as cut off: it failed on this side, or has not answered for suspiciously long."""
-        if self.is_down:
+        if self.is_down or (self._has_given_up and self._reached_at is None):
             return
         self._forget_old(now)
         if address in self._reached or self._reached_at is None:
             self._lost.add(address)
             self.is_down = len(self._lost) >= _FEWEST and self._is_majority(now)
+
+    def give_up(self) -> bool:
+        """Take it for theirs until somebody is reached, if nobody ever was; returns whether it is so.
+
+        For when nobody else can be tried any more: without a proof either way it would never end.
+        """
+        if self._reached_at is not None:
+            return False
+        self._has_given_up = True
+        self._lost.clear()
+        self.is_down = False
+        return True
 
     def _is_majority(self, now: float) -> bool:
         if self._reached_at is None:

@@ -30,17 +30,14 @@ from pulse_delivery.lanes.outage import Outage, Verdict
 from pulse_delivery.lanes.permit_timer import PermitTimer
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
-from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
 
-_log = get_logger(__name__)
 _TAKE: Final = 256
 _TICK_S: Final = 0.1
 _FORGIVEN_S: Final = 5.0
 """So long after an outage no lane is stuck: the kernel repeats an unanswered SYN rarely, and the crowd is large."""
 _TRICKLE: Final = 8
 """So many messages are taken a tick while no destination can be reached."""
-_UNREADABLE_PAUSE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -152,7 +149,7 @@ class FastLane:
         try:
             parcel = parcel_of(message)
         except InvalidEnvelope as exc:
-            self._spawn(self._keep_unreadable(message, str(exc)), message)
+            self._spawn(self._settler.bury_unreadable(message, str(exc)), message)
             return
         destination = self._book.get(parcel.address.route, parcel.revision)
         if destination is None:
@@ -317,11 +314,6 @@ class FastLane:
             case _:
                 assert_never(disposition)
 
-    async def _keep_unreadable(self, message: Incoming, error: str) -> None:
-        """Somebody else published to DELIVERY: leave it where an operator sees it."""
-        _log.error("delivery_unreadable", subject=message.subject, stream_seq=message.stream_seq, error=error)
-        await message.nak(_UNREADABLE_PAUSE_S)
-
     def _shunt(self, item: Held, reason: str) -> None:
         self._spawn(self._settler.shunt(item.message, item.parcel, item.destination.route, reason), item.message)
 
@@ -368,6 +360,7 @@ class FastLane:
             room = Load() if self._draining else self._holding.room(kind, self._promised(), is_down=is_down)
             prefetch = _TRICKLE if is_down else self._limits.prefetch
             consumer.set_capacity(min(prefetch, room.messages), room.size_bytes)
+            self._outage.stalled(kind, is_stalled=is_down and not consumer.promised[0])
 
     def _promised(self) -> dict[str, Load]:
         promised = {kind: consumer.promised for kind, consumer in self._consumers.items()}

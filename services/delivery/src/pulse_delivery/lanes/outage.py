@@ -23,6 +23,8 @@ _SUSPENSE_S: Final = 2.0
 """So long a message waits for the verdict, which falls when many fail at once: at the cost of its own route only."""
 _LOOK_S: Final = 0.1
 _PROBE_S: Final = 1.0
+_PATIENCE_S: Final = 10.0
+"""So long nothing may be taken before it is theirs, if nobody was reached since the start: about ten probes."""
 
 
 class Verdict(Enum):
@@ -45,6 +47,7 @@ class Outage:
         self._waiting: dict[RouteAddress, deque[asyncio.Future[Verdict]]] = {}
         """The route picked longest ago first: one that is dead besides must not keep the others from probing."""
         self._ended_at: dict[str, float] = {}
+        self._stalled_since: dict[str, float] = {}
         self._on_end: list[Callable[[], None]] = []
         self._draining = False
 
@@ -69,6 +72,19 @@ class Outage:
         """Count a route that has not answered for suspiciously long as cut off."""
         self._uplinks[address.kind].suspect(address, self._clock.monotonic())
         self._follow(address.kind)
+
+    def stalled(self, kind: str, *, is_stalled: bool) -> None:
+        """Say, every tick, whether nothing more of a kind that is down can be taken.
+
+        Then only what is held can be probed. If nobody of it was ever reached, all of it may be dead: it is theirs.
+        """
+        if not is_stalled:
+            self._stalled_since.pop(kind, None)
+            return
+        now = self._clock.monotonic()
+        if now - self._stalled_since.setdefault(kind, now) >= _PATIENCE_S and self._uplinks[kind].give_up():
+            del self._stalled_since[kind]
+            self._follow(kind, Verdict.THEIRS)
 
     async def verdict(self, address: RouteAddress, outcome: Outcome | None) -> Verdict:
         """Say what becomes of a message whose attempt came to *outcome*; waits as long as an outage lasts.
@@ -107,13 +123,13 @@ class Outage:
         """Hand everything back: the process stops."""
         self._draining = True
         for kind in {address.kind for address in self._waiting}:
-            self._let_go(kind)
+            self._let_go(kind, Verdict.OVER)
 
-    def _let_go(self, kind: str) -> int:
+    def _let_go(self, kind: str, verdict: Verdict) -> int:
         addresses = [address for address in self._waiting if address.kind == kind]
         waiting = [told for address in addresses for told in self._waiting.pop(address) if not told.done()]
         for told in waiting:
-            told.set_result(Verdict.OVER)
+            told.set_result(verdict)
         return len(waiting)
 
     def _pick(self, kind: str) -> None:
@@ -126,8 +142,8 @@ class Outage:
                 told.set_result(Verdict.PROBE)
                 return
 
-    def _follow(self, kind: str) -> None:
-        """Begin or end an outage as the uplink says."""
+    def _follow(self, kind: str, at_end: Verdict = Verdict.OVER) -> None:
+        """Begin or end an outage as the uplink says; *at_end* is told to what was held."""
         is_down = self._uplinks[kind].is_down
         if is_down and kind not in self._down_since:
             self._down_since[kind] = self._clock.monotonic()
@@ -138,5 +154,5 @@ class Outage:
             lasted_s = now - self._down_since.pop(kind)
             for callback in self._on_end:
                 callback()
-            _log.warning(OUTAGE_ENDED, kind=kind, lasted_s=round(lasted_s, 3), held=self._let_go(kind))
+            _log.warning(OUTAGE_ENDED, kind=kind, lasted_s=round(lasted_s, 3), held=self._let_go(kind, at_end))
         self._metrics.outage.labels(kind=kind).set(is_down)

@@ -3,7 +3,6 @@
 import asyncio
 import heapq
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -14,10 +13,10 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.domain.roster import Plan, Roster, Serving, after_failure
-from pulse_delivery.domain.rota import Rota
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.stocktaking import Stocktaking
+from pulse_delivery.siding.sweep import Left
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
 from pulse_runtime.clock import Clock
@@ -26,7 +25,6 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
-_SWEEP_AT_MOST_S: Final = 2.0
 _MEASURED_ROUTES: Final = 20
 
 
@@ -58,7 +56,7 @@ class TurnKeeper:
         self._turns: dict[RouteAddress, Turn] = {}
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
-        self._rota = Rota()
+        self._being_swept: set[RouteAddress] = set()
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -90,16 +88,25 @@ class TurnKeeper:
             else:
                 return
 
+    async def sweep(self, address: RouteAddress) -> bool:
+        """Sweep one page of a route, unless a turn does that; returns whether there may be more to sweep.
+
+        No turn of the route begins meanwhile: nothing of it may be in flight. Parked time does not count.
+        """
+        if address in self._turns or address in self._listed or self._is_parked(address):
+            return False
+        self._being_swept.add(address)
+        try:
+            return await self._tools.sweep.page(address) is Left.OVERDUE
+        finally:
+            self._being_swept.discard(address)
+
     async def _look(self, group: asyncio.TaskGroup) -> None:
         self._gate.stop_following_the_silent()
         try:
             await self._read()
             plan = await self._plan()
             await self._carry_out(plan, group)
-            # A dead letter is waited for as long as DEADLETTER takes none; the turns must not stand still for it.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP_AT_MOST_S):
-                    await self._sweep_the_unserved()
             await self._measure_oldest()
             await self._stocktaking.sample()
         except BusError as exc:
@@ -107,9 +114,10 @@ class TurnKeeper:
         self._metrics.turns_in_use.set(len(self._turns))
 
     async def _read(self) -> None:
-        waiting = await self._stocktaking.count()
-        self._troubles.replace(waiting)
-        self._metrics.troubled_routes.set(len(waiting))
+        # The answer takes a while: what is shunted meanwhile, or recovers, must not be forgotten for it.
+        self._troubles.count_begins()
+        self._troubles.replace(await self._stocktaking.count())
+        self._metrics.troubled_routes.set(len(self._troubles.all()))
 
     async def _plan(self) -> Plan:
         # Before the listing is asked for: a turn that is being opened meanwhile need not be in it.
@@ -133,7 +141,8 @@ class TurnKeeper:
                 self._roster.remember(address, replace(rest, not_before=rest.paused_until or rest.not_before))
                 turn.leave(close=True)
         for address in plan.open:
-            self._begin(address, group)
+            if address not in self._being_swept:
+                self._begin(address, group)
         for address in plan.adopt:
             self._begin(address, group, left_behind=self._listed[address].name)
         for address in plan.clear:
@@ -164,12 +173,6 @@ class TurnKeeper:
     def _is_parked(self, address: RouteAddress) -> bool:
         destination = self._book.get(address.route)
         return destination is not None and not destination.route.enabled and not destination.route.deleted
-
-    async def _sweep_the_unserved(self) -> None:
-        """Sweep some of the routes that nobody serves, in rotation; a turn sweeps its own route."""
-        for address in self._rota.next(address for address in self._troubles.all() if not self._is_parked(address)):
-            if address not in self._turns and address not in self._listed:
-                await self._tools.sweep.sweep(address)
 
     async def _measure_oldest(self) -> None:
         """Show the ages of the oldest messages in the siding, among the routes with the most waiting."""

@@ -1,20 +1,44 @@
 """The sweep: dead-letters what has waited longer than its route wants, also while nobody is being tried."""
 
 import asyncio
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
+from pulse_bus.inspection import Standing
 from pulse_bus.siding import Siding
 from pulse_contracts.envelope import InvalidEnvelope
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.parcels import read_parcel
+from pulse_delivery.adapters.remains import UNREADABLE, remains_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
-from pulse_delivery.adapters.settler import Settler
+from pulse_delivery.adapters.settler import Settler, note_unreadable
 from pulse_delivery.domain.decide import is_overdue, overdue
 from pulse_delivery.domain.heads import Heads
 from pulse_delivery.domain.parcel import Parcel
 from pulse_runtime.clock import Clock
 
-_AT_ONCE: Final = 200
+PAGE: Final = 200
+
+
+class Left(Enum):
+    """What a sweep leaves of a route."""
+
+    NOTHING = auto()
+    WAITING = auto()
+    """What is not too old, or finds no room among the dead letters."""
+    OVERDUE = auto()
+    """Perhaps: the page was full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lost:
+    """A message at the head that becomes a dead letter, and why."""
+
+    stream_seq: int
+    parcel: Parcel
+    reason: str
+    error: str
 
 
 class Sweep:
@@ -30,44 +54,60 @@ class Sweep:
         self._clock = clock
 
     async def sweep(self, address: RouteAddress, tried: Heads | None = None) -> bool:
-        """Dead-letter the heads of a route that are too old; returns whether any message may be left.
+        """Sweep page after page; returns whether any message may be left."""
+        while (left := await self.page(address, tried)) is Left.OVERDUE:
+            pass
+        return left is not Left.NOTHING
+
+    async def page(self, address: RouteAddress, tried: Heads | None = None) -> Left:
+        """Dead-letter the heads of a route that are too old, or unreadable, `PAGE` of them at most.
 
         Nothing of the route may be in flight here. *tried* knows of attempts that their headers do not
         know of. May raise `ApiError` or `BusUnavailable`.
         """
         destination = self._book.get(address.route)
         if destination is None:
-            return True
-        while True:
-            expired, is_empty = await self._expired_heads(address, destination, tried or Heads())
-            buried = await asyncio.gather(*(self._bury(sequence, parcel, destination) for sequence, parcel in expired))
-            if len(expired) < _AT_ONCE or not all(buried):
-                return not is_empty or not all(buried)
+            return Left.WAITING
+        lost, is_empty = await self._lost_heads(address, destination, tried or Heads())
+        buried = await asyncio.gather(*(self._bury(each, destination) for each in lost))
+        if not all(buried):
+            return Left.WAITING
+        if len(lost) == PAGE:
+            return Left.OVERDUE
+        return Left.NOTHING if is_empty else Left.WAITING
 
-    async def _expired_heads(
+    async def _lost_heads(
         self, address: RouteAddress, destination: Destination, tried: Heads
-    ) -> tuple[list[tuple[int, Parcel]], bool]:
-        """Return the messages at the head that are too old, and whether nothing is left behind them."""
-        expired: list[tuple[int, Parcel]] = []
+    ) -> tuple[list[_Lost], bool]:
+        """Return the messages at the head that wait no longer, and whether nothing is left behind them."""
+        lost: list[_Lost] = []
         sequence = 1
-        while len(expired) < _AT_ONCE:
+        while len(lost) < PAGE:
             head = await self._siding.peek(address, sequence)
             if head is None:
-                return expired, True
-            try:
-                parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
-            except InvalidEnvelope:
-                return expired, False
-            if not is_overdue(parcel.routed_at, destination.route, self._clock.now()):
-                return expired, False
-            expired.append((head.stream_seq, tried.of(parcel)))
+                return lost, True
+            if (one := self._judge(head, destination, tried)) is None:
+                return lost, False
+            lost.append(one)
             sequence = head.stream_seq + 1
-        return expired, False
+        return lost, False
 
-    async def _bury(self, sequence: int, parcel: Parcel, destination: Destination) -> bool:
+    def _judge(self, head: Standing, destination: Destination, tried: Heads) -> _Lost | None:
+        """Return None for a message that goes on waiting."""
+        now, route = self._clock.now(), destination.route
+        try:
+            parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
+        except InvalidEnvelope as exc:
+            note_unreadable(head.subject, head.stream_seq, str(exc))
+            remains = remains_of(head.subject, head.data, head.headers, now)
+            return _Lost(stream_seq=head.stream_seq, parcel=remains, reason=UNREADABLE, error=str(exc))
+        if not is_overdue(parcel.routed_at, route, now):
+            return None
+        return _Lost(stream_seq=head.stream_seq, parcel=tried.of(parcel), reason="max_age", error=overdue(route.policy))
+
+    async def _bury(self, lost: _Lost, destination: Destination) -> bool:
         """Return False when there is no room for the dead letter: the message stays until there is."""
-        route = destination.route
-        if not await self._settler.publish_dead_letter(parcel, route, "max_age", overdue(route.policy)):
+        if not await self._settler.publish_dead_letter(lost.parcel, destination.route, lost.reason, lost.error):
             return False
-        await self._siding.remove(sequence)
+        await self._siding.remove(lost.stream_seq)
         return True

@@ -220,8 +220,7 @@ class Turn:
         try:
             parcel = parcel_of(message)
         except InvalidEnvelope as exc:
-            _log.error("siding_unreadable", subject=message.subject, stream_seq=message.stream_seq, error=str(exc))
-            await message.nak(60)
+            await self._tools.settler.bury_unreadable(message, str(exc))
             return
         destination = await self._tools.book.wait_for(self._address.route, parcel.revision)
         if destination is None:

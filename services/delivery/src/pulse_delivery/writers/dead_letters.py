@@ -8,6 +8,7 @@ from pulse_bus.incoming import Incoming
 from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.ids import TenantId
 from pulse_contracts.records import DeadLetterRecord
+from pulse_contracts.storing import StorageUnavailable
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import DLQ_WRITE_FAILED, DLQ_WRITTEN
@@ -27,7 +28,13 @@ def dead_letter_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> Batc
         for entry in entries:
             by_tenant[entry.record.envelope.tenant_id].append(entry.record)
         for tenant, records in by_tenant.items():
-            await dead_letters.store(pool, tenant, records)
+            try:
+                await dead_letters.store(pool, tenant, records)
+            except StorageUnavailable as exc:
+                _log.error(
+                    DLQ_WRITE_FAILED, tenant_id=tenant, route_id=records[0].route_id, rows=len(records), error=str(exc)
+                )
+                raise
             failpoints.hit("delivery.after_dead_letter_store")
             _log.info(DLQ_WRITTEN, tenant_id=tenant, rows=len(records))
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, cast
 
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.errors import BusUnavailable, PublishRefused
@@ -32,6 +32,8 @@ from pulse_runtime.metrics import RouterMetrics
 _log = get_logger(__name__)
 _TAKE: Final = 500
 _REFUSED_PAUSE_S: Final = 1.0
+_TABLE_PAUSE_S: Final = 30.0
+"""So long a message is left alone whose tenant's table failed: an edit of its routes, or a new version, mends it."""
 
 
 class Routing:
@@ -66,18 +68,17 @@ class Routing:
     async def _route(self, message: Incoming) -> None:
         try:
             envelope = decode_envelope(message.data)
-            verdict = self._judge(envelope)
+            payload = _payload_of(envelope)
         except InvalidEnvelope as exc:
             # Ingest's writer quarantines it; here it only must not be lost from sight.
-            _log.error(
-                ROUTE_FANOUT_ERROR,
-                tenant_id=subjects.tenant_token(message.subject),
-                subject=message.subject,
-                stream_seq=message.stream_seq,
-                error=str(exc),
-            )
-            self._metrics.messages_total.labels(result="error").inc()
+            self._note_fanout_error(message, str(exc))
             await message.ack()
+            return
+        try:
+            verdict = self._judge(envelope, payload)
+        except Exception as exc:  # noqa: BLE001 - what one tenant's table meets must not end the routing of all
+            self._note_fanout_error(message, repr(exc))
+            await message.nak(_TABLE_PAUSE_S)
             return
         routed_at = self._clock.now()
         outgoing = [
@@ -89,19 +90,23 @@ class Routing:
         self._judgements.note(envelope, verdict.generation)
         await message.ack()
 
-    def _judge(self, envelope: Envelope) -> Verdict:
-        try:
-            payload = json.loads(envelope.payload)
-        except ValueError as exc:
-            raise InvalidEnvelope(f"payload: {exc}") from exc
-        if not isinstance(payload, dict):
-            raise InvalidEnvelope("payload: not an object")
+    def _judge(self, envelope: Envelope, payload: dict[str, Any]) -> Verdict:
         table = self._table()
-        verdict = table.judge(envelope, payload)  # pyright: ignore[reportUnknownArgumentType] - a JSON object
+        verdict = table.judge(envelope, payload)
         if failpoints.enabled("router.ignore_payload_filters"):
             found = table.indexes[envelope.tenant_id].lookup(envelope.topic)
             return replace(verdict, matched=tuple(compiled.route for compiled in found))
         return verdict
+
+    def _note_fanout_error(self, message: Incoming, error: str) -> None:
+        _log.error(
+            ROUTE_FANOUT_ERROR,
+            tenant_id=subjects.tenant_token(message.subject),
+            subject=message.subject,
+            stream_seq=message.stream_seq,
+            error=error,
+        )
+        self._metrics.messages_total.labels(result="error").inc()
 
     async def _publish(self, outgoing: list[Outgoing]) -> None:
         """Return when every match is durable in DELIVERY; a full one stops the router until there is room."""
@@ -152,6 +157,17 @@ class Routing:
             tenant_id=envelope.tenant_id,
             matches=len(verdict.matched),
         )
+
+
+def _payload_of(envelope: Envelope) -> dict[str, Any]:
+    """Return the payload parsed; raises `InvalidEnvelope`."""
+    try:
+        payload = json.loads(envelope.payload)
+    except ValueError as exc:
+        raise InvalidEnvelope(f"payload: {exc}") from exc
+    if not isinstance(payload, dict):
+        raise InvalidEnvelope("payload: not an object")
+    return cast("dict[str, Any]", payload)
 
 
 def delivery_of(

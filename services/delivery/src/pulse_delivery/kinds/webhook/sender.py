@@ -43,7 +43,11 @@ class WebhookSender:
         try:
             url = check_url(str(route.config["url"]), self._policy)
             answer = await self._engine.post(
-                url, body=body, headers=self._headers(parcel, route, secrets, body), deadline_s=route.policy.deadline_s
+                url,
+                body=body,
+                headers=self._headers(parcel, route, secrets, body),
+                deadline_s=route.policy.deadline_s,
+                owner=route.tenant_id,
             )
         except AddressRefused as exc:
             return Rejected(reason="address_refused", error=str(exc))
@@ -87,6 +91,8 @@ class WebhookSender:
 
 def _reach(error: EgressError) -> Reach:
     match error:
+        case EgressTimeout(phase=Phase.QUEUE):
+            return Reach.UNKNOWN
         case EgressTimeout(phase=Phase.DNS | Phase.CONNECT):
             return Reach.NOWHERE
         case ConnectFailed(reason=ConnectFailure.DNS | ConnectFailure.UNREACHABLE | ConnectFailure.LOCAL):
