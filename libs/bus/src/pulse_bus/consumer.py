@@ -23,6 +23,7 @@ _EXPIRES_S: Final = 30.0
 _HEARTBEAT_S: Final = 5.0
 _SILENCE_S: Final = 2.5 * _HEARTBEAT_S
 _TICK_S: Final = 1.0
+_NOBODY_STATUS: Final = "503"
 _HEARTBEAT_STATUS: Final = "100"
 _GONE_PAUSE_S: Final = 0.5
 _DRAIN_S: Final = 1.0
@@ -241,12 +242,13 @@ class PullConsumer:
     def _on_status(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status", "503")
         if status == _HEARTBEAT_STATUS:
+            # Whoever is idle gets no message to show that a consumer that was missing is back.
+            self.trouble = None
             return
         self._pulls.pop(message.subject.rpartition(".")[2], None)
-        description = (message.headers or {}).get("Description", "no responders")
-        gone = status == "503" or "Deleted" in description
-        if gone:
-            self.trouble = f"{self.name}: {description.lower()}"
+        # 503 says that nobody listens on the consumer's subject; its description is whatever header comes next.
+        if status == _NOBODY_STATUS or "Deleted" in (message.headers or {}).get("Description", ""):
+            self.trouble = f"{self.name}: the consumer is missing, or its stream has no leader"
             self._not_before = self._clock.monotonic() + _GONE_PAUSE_S
         self._changed.set()
 
