@@ -1,7 +1,6 @@
 """One trace from the device's request to the receiver, through a retry and a dead letter, the broker's hops inside."""
 
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import pytest
 from support.pulse import Pulse, running
@@ -152,20 +151,3 @@ async def test_what_was_committed_together_is_linked(traced: Pulse, tenant: Tena
     assert {span.parent_id for span in sent} == {
         span.span_id for span in collector.of_trace(trace) if span.name == "POST /ingest/v1/batch"
     }
-
-
-async def test_without_the_setting_nothing_is_recorded(
-    tmp_path: Path, collector: OtlpCollector, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
-    trace = "d" * 31 + "1"
-    async with running(tmp_path / "pulse") as pulse:
-        tenant = await pulse.tenant()
-        device = await tenant.device()
-        await tenant.webhook(receiver.url("/hook"))
-        await device.accepted({"t": 1}, traceparent=f"00-{trace}-{SENDER}-01")
-        [request] = await eventually(lambda: receiver.of("/hook"), what="delivery")
-
-    assert request.headers["traceparent"].startswith(f"00-{trace}-")
-    assert request.headers["traceparent"].endswith("-00")
-    assert collector.of_trace(trace) == []
