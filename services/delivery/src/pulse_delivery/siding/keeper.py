@@ -1,7 +1,6 @@
 """Keeps the turns: looks about once a second at the siding and at all turns, and does what the roster says."""
 
 import asyncio
-import heapq
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +8,6 @@ from typing import Final
 
 from pulse_bus.errors import BusError
 from pulse_bus.siding import Siding
-from pulse_contracts import headers
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
@@ -17,6 +15,7 @@ from pulse_delivery.domain.roster import Plan, Roster, Serving, after_failure
 from pulse_delivery.domain.rota import Rota
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
+from pulse_delivery.siding.oldest import OldestWaiting
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
@@ -27,7 +26,6 @@ from pulse_runtime.metrics import DeliveryMetrics
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
 _SWEEP_AT_MOST_S: Final = 2.0
-_MEASURED_ROUTES: Final = 20
 
 
 class TurnKeeper:
@@ -59,6 +57,7 @@ class TurnKeeper:
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
         self._rota = Rota()
+        self._oldest = OldestWaiting(siding, self._is_parked, metrics, clock)
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -100,10 +99,11 @@ class TurnKeeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SWEEP_AT_MOST_S):
                     await self._sweep_the_unserved()
-            await self._measure_oldest()
+            await self._oldest.measure(self._troubles.all())
             await self._stocktaking.sample()
         except BusError as exc:
             _log.warning("siding_unreadable", error=str(exc))
+            self._oldest.could_not_look()
         self._metrics.turns_in_use.set(len(self._turns))
 
     async def _read(self) -> None:
@@ -170,20 +170,3 @@ class TurnKeeper:
         for address in self._rota.next(address for address in self._troubles.all() if not self._is_parked(address)):
             if address not in self._turns and address not in self._listed:
                 await self._tools.sweep.sweep(address)
-
-    async def _measure_oldest(self) -> None:
-        """Show the ages of the oldest messages in the siding, among the routes with the most waiting."""
-        waiting = self._troubles.all()
-        parked = {address: self._is_parked(address) for address in waiting}
-        for cause, is_parked in (("siding", False), ("parked", True)):
-            of_cause = [address for address in waiting if parked[address] is is_parked]
-            longest = heapq.nlargest(_MEASURED_ROUTES, of_cause, key=waiting.__getitem__)
-            ages_s = [await self._age_s(address) for address in longest]
-            self._metrics.oldest_undelivered_age_seconds.labels(cause=cause).set(max(ages_s, default=0.0))
-
-    async def _age_s(self, address: RouteAddress) -> float:
-        head = await self._siding.peek(address)
-        routed_at = head.headers.get(headers.ROUTED_AT, "") if head else ""
-        if not (routed_at.isascii() and routed_at.isdecimal()):
-            return 0.0
-        return max(0.0, self._clock.now().timestamp() - int(routed_at) / 1000)
