@@ -129,7 +129,7 @@ class Publisher:
         try:
             committed = await self._enqueue(sending.messages, sending)
         except (PublishRefused, BusUnavailable) as exc:
-            sending.end(str(exc))
+            sending.end(exc)
             raise
         sending.end()
         return committed

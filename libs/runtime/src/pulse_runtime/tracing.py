@@ -58,7 +58,10 @@ class TraceContext:
 
     def child(self) -> Self:
         """The context of a new span under this one."""
-        return replace(self, span_id=secrets.token_hex(8))
+        # Not `replace`, which costs a microsecond more.
+        return type(self)(
+            trace_id=self.trace_id, span_id=secrets.token_hex(8), sampled=self.sampled, random=self.random
+        )
 
     def as_sampled(self) -> Self:
         """The same span, recorded."""
