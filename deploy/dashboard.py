@@ -1,7 +1,7 @@
 """The overview dashboard: what is owed, what flows, who is in trouble, how the processes are.
 
-A query may return nothing only when a service is away: tests/integration/deploy/test_deploy_compose.py runs all of them
-on a live Pulse.
+A query may return nothing only when a service is away: tests/integration/deploy/test_deploy_compose_live.py runs all of
+them on a live Pulse.
 """
 
 import json

@@ -49,6 +49,10 @@ class Tenant:
     async def republish(self, topic: str, *, name: str = "again", topic_filter: str = "#", **more: Any) -> "Route":
         return await self._route("mqtt_republish", {"topic": topic}, name=name, topic_filter=topic_filter, **more)
 
+    async def export(self, subject: str, *, name: str = "export", topic_filter: str = "#", **more: Any) -> "Route":
+        """Make a route to a NATS subject below the tenant's own, which a stream must capture."""
+        return await self._route("nats", {"subject": subject}, name=name, topic_filter=topic_filter, **more)
+
     async def _route(self, kind: str, config: dict[str, object], **more: Any) -> "Route":
         policy: Mapping[str, object] | None = more.pop("policy", {})
         more["policy"] = None if policy is None else {**FAST_RETRIES, **policy}

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pulse_bus.ages import OldestAges, Owed
+from pulse_bus.api import api_request
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.errors import BusError
@@ -85,3 +86,18 @@ async def test_a_consumer_that_is_missing_has_no_known_age(ingest: Connection) -
     )
     with pytest.raises(BusError):
         await ages_of(ingest, datetime.now(UTC)).owed(missing)
+
+
+async def test_while_a_consumer_is_missing_its_age_grows(bus: Bus, ingest: Connection) -> None:
+    shown: list[Owed] = []
+    clock = ManualClock(datetime.now(UTC))
+    ages = OldestAges(ingest, {"store": [STORE]}, lambda _cause, owed: shown.append(owed), clock=clock)
+    await ages.look()
+    await api_request(bus.control, f"CONSUMER.DELETE.{STORE.stream}.{STORE.name}")
+
+    await clock.advance(600)
+    await ages.look()
+
+    [before, after] = shown
+    assert (before.messages, after.messages) == (3, 3)
+    assert after.oldest_age_s == pytest.approx(before.oldest_age_s + 600)

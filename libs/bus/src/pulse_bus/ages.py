@@ -26,6 +26,27 @@ class Owed:
     """0 when nothing is owed."""
 
 
+class KnownAge:
+    """An age that was measured, and what it may be at most until it is measured again."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._age_s = 0.0
+        self._at = clock.monotonic()
+
+    def measured(self, age_s: float) -> float:
+        """Keep it, and return it."""
+        self._age_s, self._at = age_s, self._clock.monotonic()
+        return age_s
+
+    def at_most_s(self) -> float:
+        """The last one and the time since: what it was measured of may still be owed, or something may be since then.
+
+        So a figure that cannot be measured grows until somebody looks, where the last one would hide the trouble.
+        """
+        return self._age_s + self._clock.monotonic() - self._at
+
+
 class OldestAges:
     """Measures, for each cause, how much its consumers have not acknowledged and since when."""
 
@@ -37,21 +58,33 @@ class OldestAges:
         *,
         clock: Clock,
     ) -> None:
-        """*show* gets a cause and what is owed; a failed look shows nothing new."""
+        """*show* gets a cause and what is owed; after a failed look the count of before and an age that grows."""
         self._connection = connection
         self._consumers = consumers
         self._show = show
         self._clock = clock
+        self._ages = {cause: KnownAge(clock) for cause in consumers}
+        self._messages = dict.fromkeys(consumers, 0)
 
     async def run(self) -> None:
         """Measure every two seconds until cancelled."""
         while True:
-            for cause, consumers in self._consumers.items():
-                try:
-                    self._show(cause, _together([await self.owed(consumer) for consumer in consumers]))
-                except BusError as exc:
-                    _log.debug("age_unknown", cause=cause, error=str(exc))
+            await self.look()
             await self._clock.sleep(_LOOK_S)
+
+    async def look(self) -> None:
+        """Measure and show every cause once."""
+        for cause, consumers in self._consumers.items():
+            try:
+                owed = _together([await self.owed(consumer) for consumer in consumers])
+            except BusError as exc:
+                _log.warning("age_unknown", cause=cause, error=str(exc))
+                age_s = self._ages[cause].at_most_s()
+                self._show(cause, Owed(messages=self._messages[cause], oldest_age_s=age_s))
+            else:
+                self._messages[cause] = owed.messages
+                self._ages[cause].measured(owed.oldest_age_s)
+                self._show(cause, owed)
 
     async def owed(self, consumer: ConsumerSpec) -> Owed:
         """Ask for one consumer; raises `ApiError` or `BusUnavailable`."""

@@ -98,11 +98,13 @@ class Connection:
         except nats.errors.Error as exc:
             raise BusUnavailable(f"cannot send to {subject}: {exc!r}") from exc
 
-    async def request(self, subject: str, data: bytes = b"", *, timeout_s: float) -> Msg:
+    async def request(
+        self, subject: str, data: bytes = b"", *, timeout_s: float, headers: dict[str, str] | None = None
+    ) -> Msg:
         """Publish and wait for the answer; raises `BusUnavailable` when there is none in time."""
         reply, future = self.expect()
         try:
-            await self.publish(subject, data, reply=reply)
+            await self.publish(subject, data, reply=reply, headers=headers)
             # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the answer.
             async with asyncio.timeout(timeout_s):
                 return await future

@@ -23,6 +23,7 @@ _EXPIRES_S: Final = 30.0
 _HEARTBEAT_S: Final = 5.0
 _SILENCE_S: Final = 2.5 * _HEARTBEAT_S
 _TICK_S: Final = 1.0
+_NOBODY_STATUS: Final = "503"
 _HEARTBEAT_STATUS: Final = "100"
 _EXPIRED: Final = frozenset({"404", "408"})
 """The pull request ran out: the next may follow at once."""
@@ -244,11 +245,13 @@ class PullConsumer:
     def _on_status(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status", "503")
         if status == _HEARTBEAT_STATUS:
+            # Whoever is idle gets no message to show that a consumer that was missing is back.
+            self.trouble = None
             return
         pull = self._pulls.pop(message.subject.rpartition(".")[2], None)
-        description = (message.headers or {}).get("Description", "no responders")
-        if status == "503" or "Deleted" in description:
-            self.trouble = f"{self.name}: {description.lower()}"
+        # 503 says that nobody listens on the consumer's subject; its description is whatever header comes next.
+        if status == _NOBODY_STATUS or "Deleted" in (message.headers or {}).get("Description", ""):
+            self.trouble = f"{self.name}: the consumer is missing, or its stream has no leader"
         elif status in _EXPIRED or (pull and pull.remaining < pull.asked):
             self._changed.set()
             return

@@ -23,8 +23,12 @@ from pulse_bus.spans import Sending
 from pulse_contracts import headers
 from pulse_contracts.topology import MAX_BATCH
 from pulse_runtime.clock import Clock
+from pulse_runtime.events import MESSAGES_COMMITTED
+from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import BusMetrics
+from pulse_runtime.tracing import trace_id_of
 
+_log = get_logger(__name__)
 _STORE_FAILED: Final = 10077
 _TOO_LARGE: Final = 10054
 _PASSING: Final = frozenset({10176, 10008, 10074, 10118, 10009})
@@ -94,7 +98,9 @@ class Publisher:
         linger_s: float = 0.002,
         give_up_s: float = 8.0,
         max_pending: int = 20_000,
+        log_batches: bool = False,
     ) -> None:
+        """With *log_batches* each batch is a line of the log: for where messages come in."""
         self._connection = connection
         self._stream = stream
         self._clock = clock
@@ -102,6 +108,7 @@ class Publisher:
         self._linger_s = linger_s
         self._give_up_s = give_up_s
         self._max_pending = max_pending
+        self._log_batches = log_batches
         self._queue: deque[_Group] = deque()
         self._pending = 0
         self._arrived = asyncio.Event()
@@ -122,7 +129,7 @@ class Publisher:
         try:
             committed = await self._enqueue(sending.messages, sending)
         except (PublishRefused, BusUnavailable) as exc:
-            sending.end(str(exc))
+            sending.end(exc)
             raise
         sending.end()
         return committed
@@ -165,6 +172,7 @@ class Publisher:
         return groups
 
     async def _settle(self, groups: list[_Group]) -> None:
+        started = self._clock.monotonic()
         Sending.join([group.sending for group in groups if group.sending])
         verdicts = _Verdicts()
         fresh: dict[str, Outgoing] = {}
@@ -181,9 +189,21 @@ class Publisher:
         except BaseException:
             self._abandon(groups)
             raise
+        if self._log_batches:
+            self._log(groups, len(verdicts.failed), self._clock.monotonic() - started)
         for group in groups:
             self._pending -= len(group.messages)
             _answer(group, verdicts)
+
+    def _log(self, groups: list[_Group], failed: int, seconds: float) -> None:
+        _log.info(
+            MESSAGES_COMMITTED,
+            stream=self._stream,
+            messages=sum(len(group.messages) for group in groups),
+            failed=failed,
+            duration_s=round(seconds, 4),
+            trace_id=trace_id_of(groups[0].messages[0].headers.get(headers.TRACEPARENT)),
+        )
 
     async def _commit(self, messages: list[Outgoing], verdicts: _Verdicts) -> None:
         """Fill in a verdict for each message. A rejected batch is split until those at fault stand alone."""

@@ -142,6 +142,10 @@ class Siding:
         subject = siding(address.kind, address.tenant, address.route)
         return await next_message(self._connection, SIDING.name, subject, from_seq)
 
+    async def first(self) -> Standing | None:
+        """Return the message that has been in the siding for longest, whatever route it is of, without taking it."""
+        return await next_message(self._connection, SIDING.name, "siding.>", 1)
+
     async def remove(self, stream_seq: int) -> None:
         """Delete one message that has become a dead letter; one already gone is fine."""
         try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from pulse_bus.errors import BusError, PublishRefused
 from pulse_bus.outgoing import Outgoing
 from pulse_contracts import headers
 from pulse_runtime.clock import Clock
@@ -100,8 +101,8 @@ class Sending:
         for sending in sendings:
             sending.leader, sending.batch_size = leader, size
 
-    def end(self, error: str | None = None) -> None:
-        """Record the spans."""
+    def end(self, error: BusError | None = None) -> None:
+        """Record the spans; *error* is why the messages are not committed."""
         ended = self._clock.now()
         for context, parent_id, message in self._spans:
             attributes: dict[str, AttributeValue] = _messaging("send", self._stream, message.message_id)
@@ -113,9 +114,9 @@ class Sending:
                     parent_id=parent_id,
                     began=self._began,
                     ended=ended,
-                    attributes={**attributes, "messaging.batch.message_count": self.batch_size},
+                    attributes={**attributes, "messaging.batch.message_count": self.batch_size, **_error(error)},
                     links=() if self.leader is None or context is self.leader else (self.leader,),
-                    error=error,
+                    error=str(error) if error else None,
                 )
             )
 
@@ -126,6 +127,16 @@ class Sending:
         context = parent.child()
         self._spans.append((context, parent.span_id, message))
         return replace(message, headers={**message.headers, headers.TRACEPARENT: context.header()})
+
+
+def _error(error: BusError | None) -> dict[str, AttributeValue]:
+    match error:
+        case None:
+            return {}
+        case PublishRefused(reason=reason):
+            return {"error.type": reason}
+        case _:
+            return {"error.type": "unavailable"}
 
 
 def _messaging(operation: str, stream: str, message_id: str) -> dict[str, AttributeValue]:

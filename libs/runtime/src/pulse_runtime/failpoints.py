@@ -4,6 +4,7 @@
 
 * `kill` or `kill:n`: the process ends itself with SIGKILL when the point is hit for the n-th time;
 * `stop` or `stop:n`: it freezes itself then with SIGSTOP, until somebody sends SIGCONT;
+* `block` or `block:n`: it stands still for three seconds then, in the middle of its event loop;
 * `on`: a planted bug is switched on; the code asks with `enabled(name)`.
 
 Without the variable `hit` and `enabled` are functions that do nothing: no look-up, no counting.
@@ -11,6 +12,7 @@ Without the variable `hit` and `enabled` are functions that do nothing: no look-
 
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,7 +22,7 @@ import structlog
 from pulse_runtime.events import FAILPOINTS_ARMED
 
 VARIABLE: Final = "PULSE_FAILPOINTS"
-_SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+_BLOCKED_S: Final = 3.0
 
 
 class FailpointsInvalid(ValueError):
@@ -29,41 +31,56 @@ class FailpointsInvalid(ValueError):
     def __init__(self, entry: str) -> None:
         self.entry = entry
         super().__init__(
-            f"{VARIABLE}: {entry!r} is not `name=on`, or `name=` with `kill`, `kill:n`, `stop` or `stop:n`"
+            f"{VARIABLE}: {entry!r} is not `name=on`, or `name=` with `kill`, `stop` or `block`, alone or as `kill:n`"
         )
 
 
 @dataclass(slots=True, kw_only=True)
 class _Armed:
-    ends: Mapping[str, tuple[signal.Signals, int]]
-    """The signal that a point sends to its own process, and at which hit."""
+    effects: Mapping[str, tuple[Callable[[], None], int]]
+    """What a point does to its own process, and at which hit."""
     bugs: frozenset[str]
     hits: dict[str, int] = field(default_factory=dict[str, int])
 
     def hit(self, name: str) -> None:
-        """Count the hit; end or freeze the process if it is the one that was asked for."""
+        """Count the hit; end, freeze or block the process if it is the one that was asked for."""
         self.hits[name] = self.hits.get(name, 0) + 1
-        number, at_hit = self.ends.get(name, (signal.SIGKILL, 0))
+        effect, at_hit = self.effects.get(name, (_kill, 0))
         if self.hits[name] == at_hit:
-            os.kill(os.getpid(), number)
+            effect()
 
     def enabled(self, name: str) -> bool:
         return name in self.bugs
 
 
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _block() -> None:
+    time.sleep(_BLOCKED_S)
+
+
+_EFFECTS: Final[Mapping[str, Callable[[], None]]] = {"kill": _kill, "stop": _stop, "block": _block}
+
+
 def _parse(text: str) -> _Armed:
-    ends: dict[str, tuple[signal.Signals, int]] = {}
+    effects: dict[str, tuple[Callable[[], None], int]] = {}
     bugs: set[str] = set()
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         name, _, action = entry.partition("=")
         verb, _, count = action.partition(":")
         if name and action == "on":
             bugs.add(name)
-        elif name and verb in _SIGNALS and (action == verb or (count.isdecimal() and int(count) > 0)):
-            ends[name] = _SIGNALS[verb], int(count or 1)
+        elif name and verb in _EFFECTS and (action == verb or (count.isdecimal() and int(count) > 0)):
+            effects[name] = _EFFECTS[verb], int(count or 1)
         else:
             raise FailpointsInvalid(entry)
-    return _Armed(ends=ends, bugs=frozenset(bugs))
+    return _Armed(effects=effects, bugs=frozenset(bugs))
 
 
 def _hit_nothing(_name: str) -> None:

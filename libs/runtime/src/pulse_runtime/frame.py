@@ -38,7 +38,11 @@ class Frame:
         self.registry = new_registry()
         self.metrics = CommonMetrics(self.registry)
         self.health = Health(service=service, version=self.version, clock=self.clock)
-        self.watchdog = LoopWatchdog(clock=self.clock, report=self.metrics.event_loop_lag_seconds.set)
+        self.watchdog = LoopWatchdog(
+            clock=self.clock,
+            report=self.metrics.event_loop_lag_seconds.set,
+            dump_after_s=settings.blocked_loop_dump_s,
+        )
         self.tracer = OFF
         self._settings = settings
         self._is_started = False

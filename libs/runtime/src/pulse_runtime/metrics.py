@@ -178,7 +178,9 @@ class DeliveryMetrics(MetricSet):
     )
     oldest_undelivered_age_seconds = GaugeSpec(
         "pulse_delivery_oldest_undelivered_age_seconds",
-        "Age of the oldest message that is owed to a destination, by why it waits; the main figure.",
+        "Age of the oldest message that is owed to a destination, by why it waits; the main figure. In the siding the "
+        "heads of routes are looked at, some each second, those not seen yet first. While it cannot be measured it "
+        "grows with the clock: what it may be at most.",
         {"cause": ("fast_lane", "siding", "parked", "dead_letter")},
     )
     outage = GaugeSpec(

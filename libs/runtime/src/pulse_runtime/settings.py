@@ -75,6 +75,11 @@ class ServiceSettings(BaseSettings):
         default="auto", description="JSON lines, or readable lines; auto is readable on a terminal only."
     )
 
+    blocked_loop_dump_s: Annotated[float, Unit("s")] = Field(
+        default=5.0,
+        ge=0.1,
+        description="An event loop that stands still for so long has the stacks of all threads dumped into the log.",
+    )
     trace_ratio: Annotated[float, Unit("share")] = Field(
         default=0.0,
         ge=0.0,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_TRACE_ID: Final = slice(3, 35)
 _SAMPLED: Final = 0x01
 _RANDOM: Final = 0x02
 
@@ -57,7 +58,10 @@ class TraceContext:
 
     def child(self) -> Self:
         """The context of a new span under this one."""
-        return replace(self, span_id=secrets.token_hex(8))
+        # Not `replace`, which costs a microsecond more.
+        return type(self)(
+            trace_id=self.trace_id, span_id=secrets.token_hex(8), sampled=self.sampled, random=self.random
+        )
 
     def as_sampled(self) -> Self:
         """The same span, recorded."""
@@ -67,3 +71,8 @@ class TraceContext:
         """The value of the `traceparent` header."""
         flags = _SAMPLED * self.sampled | _RANDOM * self.random
         return f"00-{self.trace_id}-{self.span_id}-{flags:02x}"
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """The trace id in a header that Pulse wrote itself, for log lines: a slice, for it is asked for at each attempt."""
+    return traceparent[_TRACE_ID] if traceparent else None

@@ -97,7 +97,7 @@ async def start(lifecycle: Lifecycle) -> None:
     bus = await open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
-    await _start_writers(frame, bus, pool, metrics)
+    written = await _start_writers(frame, bus, pool, metrics)
     retention = settings.delivery_log_retention_days
     await frame.run_until_stopped(
         "housekeeping", lambda: keep_up(lambda: prune(pool, older_than_days=retention), clock)
@@ -176,7 +176,7 @@ async def start(lifecycle: Lifecycle) -> None:
 
     await book.feed.loaded.wait()
     await keeper.look_first()
-    await _start_reapers(frame, bus, senders)
+    await _start_reapers(frame, bus, senders, (*consumers.values(), *written))
     await frame.run_until_stopped("ages", _ages(bus, senders, metrics, clock).run)
     for consumer in consumers.values():
         await frame.run_until_stopped(f"pull[{consumer.name}]", consumer.run)
@@ -195,11 +195,13 @@ async def start(lifecycle: Lifecycle) -> None:
     frame.started()
 
 
-async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str]) -> None:
+async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str], others: Iterable[PullConsumer]) -> None:
+    """Start them; each consumer that they or the *others* need is needed to be ready."""
     reapers = {kind: Reaper(bus, (deliver_consumer(kind),), clock=frame.clock) for kind in kinds}
     for kind, reaper in reapers.items():
         await frame.run_until_stopped(f"reap[DELIVERY.{kind}]", reaper.run)
-    frame.health.register("consumers", lambda: next((r.trouble for r in reapers.values() if r.trouble), None))
+    needed = (*reapers.values(), *others)
+    frame.health.register("consumers", lambda: next((one.trouble for one in needed if one.trouble), None))
 
 
 def _ages(bus: Connection, kinds: Iterable[str], metrics: DeliveryMetrics, clock: Clock) -> OldestAges:
@@ -212,7 +214,7 @@ def _ages(bus: Connection, kinds: Iterable[str], metrics: DeliveryMetrics, clock
     return OldestAges(bus, consumers, show, clock=clock)
 
 
-async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics) -> None:
+async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics) -> Iterable[PullConsumer]:
     clock = frame.clock
     dead = PullConsumer(bus, DEADLETTER.name, DEAD_LETTER_WRITER.name, clock=clock, capacity=_PREFETCH)
     log = PullConsumer(bus, ATTEMPT.name, DELIVERY_LOG_WRITER.name, clock=clock, capacity=_PREFETCH)
@@ -220,6 +222,7 @@ async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: Del
     await frame.run_until_stopped("pull[delivery-log-writer]", log.run)
     await frame.run_until_stopped("write[dead_letter_messages]", dead_letter_writer(dead, pool, clock).run)
     await frame.run_until_stopped("write[delivery_log]", delivery_log_writer(log, pool, metrics, clock).run)
+    return dead, log
 
 
 def _limits(settings: DeliverySettings) -> LaneLimits:

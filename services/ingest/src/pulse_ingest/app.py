@@ -49,7 +49,7 @@ async def start(lifecycle: Lifecycle) -> None:
 
     store = PullConsumer(bus, TELEMETRY.name, STORE.name, clock=clock, capacity=_PREFETCH)
     records = PullConsumer(bus, QUARANTINE.name, QUARANTINE_WRITER.name, clock=clock, capacity=_PREFETCH)
-    telemetry = Publisher(bus, TELEMETRY.name, clock=clock, metrics=bus_metrics)
+    telemetry = Publisher(bus, TELEMETRY.name, clock=clock, metrics=bus_metrics, log_batches=True)
     quarantine = Publisher(bus, QUARANTINE.name, clock=clock, metrics=bus_metrics)
     reaper = Reaper(bus, (STORE, ROUTER), clock=clock)
     depth = QueueDepth(bus, metrics, clock)
@@ -84,7 +84,7 @@ async def start(lifecycle: Lifecycle) -> None:
     await frame.run_until_stopped("commit[TELEMETRY]", telemetry.run)
 
     health.details = lambda: {"delivery_queue_depth": depth.messages, "storing": writer.trouble or "ok"}
-    health.register("consumers", lambda: reaper.trouble or store.trouble)
+    health.register("consumers", lambda: reaper.trouble or store.trouble or records.trouble)
     health.register("credentials", lambda: None if feed.loaded.is_set() else "no credentials read yet")
 
     authenticator, arrivals = Authenticator(registry, pool), Arrivals(frame.tracer, clock)

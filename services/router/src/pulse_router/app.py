@@ -43,7 +43,7 @@ async def start(lifecycle: Lifecycle) -> None:
     routing = Routing(consumer, publisher, lambda: routes.table, judgements=judgements, metrics=metrics, clock=clock)
     metrics.table_age_seconds.set_function(lambda: routes.feed.age_s)
     health.register("routes", lambda: None if routes.feed.loaded.is_set() else "no routes read yet")
-    health.register("consumers", lambda: consumer.trouble)
+    health.register("consumers", lambda: consumer.trouble or records.trouble)
     health.register("delivery", lambda: routing.trouble)
 
     def show_owed(_cause: str, owed: Owed) -> None:

@@ -44,7 +44,9 @@ class Attempts:
         """Attempt once. Never raises for what a destination can do."""
         began, started = self._clock.now(), self._clock.monotonic()
         span = self._spans.begin(parcel)
-        outcome = await self._send(replace(parcel, traceparent=span.traceparent), destination)
+        is_recorded = span.traceparent != parcel.traceparent
+        sent = replace(parcel, traceparent=span.traceparent) if is_recorded else parcel
+        outcome = await self._send(sent, destination)
         span.end(outcome, destination.route)
         failpoints.hit("delivery.after_post")
         self._note(parcel.address, outcome)

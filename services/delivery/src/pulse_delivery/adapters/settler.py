@@ -33,6 +33,7 @@ from pulse_runtime.events import (
 )
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
+from pulse_runtime.tracing import trace_id_of
 
 _log = get_logger(__name__)
 _FULL_PAUSE_S: Final = 30.0
@@ -188,6 +189,7 @@ class Settler:
             route_id=address.route,
             tenant_id=address.tenant,
             message_id=parcel.envelope.message_id,
+            trace_id=trace_id_of(parcel.traceparent),
             destination=destination_of(route),
             error=error,
             reason=reason,
@@ -216,6 +218,7 @@ class Settler:
             "route_id": record.route_id,
             "tenant_id": record.tenant_id,
             "message_id": record.message_id,
+            "trace_id": trace_id_of(parcel.traceparent),
             "destination": destination_of(route),
             "attempt": record.attempt,
             "status": record.status,

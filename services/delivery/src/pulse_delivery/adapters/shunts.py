@@ -14,6 +14,7 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import MESSAGES_SHUNTED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
+from pulse_runtime.tracing import trace_id_of
 
 _log = get_logger(__name__)
 
@@ -53,7 +54,7 @@ class Shunts:
             # The last resort: other processes filled it since it was counted.
             return _from_server(refused)
         self._metrics.shunts_total.labels(reason=reason).inc()
-        _log.debug(MESSAGES_SHUNTED, route_id=address.route, reason=reason)
+        _log.debug(MESSAGES_SHUNTED, route_id=address.route, reason=reason, trace_id=trace_id_of(parcel.traceparent))
         failpoints.hit("delivery.after_shunt")
         return None
 

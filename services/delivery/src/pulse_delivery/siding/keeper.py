@@ -1,20 +1,19 @@
 """Keeps the turns: looks about once a second at the siding and at all turns, and does what the roster says."""
 
 import asyncio
-import heapq
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from pulse_bus.errors import BusError
 from pulse_bus.siding import Siding
-from pulse_contracts import headers
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
 from pulse_delivery.domain.roster import Plan, Roster, Serving, after_failure
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
+from pulse_delivery.siding.oldest import OldestWaiting
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Left
 from pulse_delivery.siding.tools import TurnTools
@@ -25,7 +24,6 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
-_MEASURED_ROUTES: Final = 20
 
 
 class TurnKeeper:
@@ -57,6 +55,7 @@ class TurnKeeper:
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
         self._being_swept: set[RouteAddress] = set()
+        self._oldest = OldestWaiting(siding, self._is_parked, metrics, clock)
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -107,10 +106,11 @@ class TurnKeeper:
             await self._read()
             plan = await self._plan()
             await self._carry_out(plan, group)
-            await self._measure_oldest()
+            await self._oldest.measure(self._troubles.all())
             await self._stocktaking.sample()
         except BusError as exc:
             _log.warning("siding_unreadable", error=str(exc))
+            self._oldest.could_not_look()
         self._metrics.turns_in_use.set(len(self._turns))
 
     async def _read(self) -> None:
@@ -173,20 +173,3 @@ class TurnKeeper:
     def _is_parked(self, address: RouteAddress) -> bool:
         destination = self._book.get(address.route)
         return destination is not None and not destination.route.enabled and not destination.route.deleted
-
-    async def _measure_oldest(self) -> None:
-        """Show the ages of the oldest messages in the siding, among the routes with the most waiting."""
-        waiting = self._troubles.all()
-        parked = {address: self._is_parked(address) for address in waiting}
-        for cause, is_parked in (("siding", False), ("parked", True)):
-            of_cause = [address for address in waiting if parked[address] is is_parked]
-            longest = heapq.nlargest(_MEASURED_ROUTES, of_cause, key=waiting.__getitem__)
-            ages_s = [await self._age_s(address) for address in longest]
-            self._metrics.oldest_undelivered_age_seconds.labels(cause=cause).set(max(ages_s, default=0.0))
-
-    async def _age_s(self, address: RouteAddress) -> float:
-        head = await self._siding.peek(address)
-        routed_at = head.headers.get(headers.ROUTED_AT, "") if head else ""
-        if not (routed_at.isascii() and routed_at.isdecimal()):
-            return 0.0
-        return max(0.0, self._clock.now().timestamp() - int(routed_at) / 1000)

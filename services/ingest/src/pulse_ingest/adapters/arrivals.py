@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from pulse_contracts.ids import MessageId
 from pulse_contracts.topics import DeviceTopic
 from pulse_ingest.domain.admission import Refusal
 from pulse_ingest.domain.intake import Accepted
@@ -16,43 +15,46 @@ BATCH_ROUTE: Final = "/ingest/v1/batch"
 MQTT_TEMPLATE: Final = "tenant/{tenant_id}/device/{device_id}/{type}"
 
 
-MQTT_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = {
+_MQTT_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = {
     "messaging.system": "mqtt",
     "messaging.operation.type": "process",
     "messaging.operation.name": "process",
     "messaging.destination.template": MQTT_TEMPLATE,
 }
-
-
-def http_attributes(route: str, status: int) -> dict[str, AttributeValue]:
-    """Return what OpenTelemetry's conventions for HTTP servers ask for."""
-    return {"http.request.method": "POST", "http.route": route, "http.response.status_code": status}
+_HTTP_ATTRIBUTES: Final[Mapping[str, AttributeValue]] = {
+    "http.request.method": "POST",
+    # A proxy in front may have spoken TLS; ingest itself never does.
+    "url.scheme": "http",
+}
 
 
 class Arrival:
     """One message between its arrival and its answer."""
 
-    def __init__(self, tracer: Tracer, clock: Clock, traceparent: str | None, name: str, kind: SpanKind) -> None:
-        self._tracer = tracer
-        self._clock = clock
-        self._name = name
-        self._kind = kind
-        self._context, self._sender = tracer.accept(traceparent)
-        self._began = clock.now() if self._context.sampled else None
-        self.traceparent = self._context.header()
-        """What the message carries on: the parent of all that follows."""
+    __slots__ = ("_began", "_clock", "_context", "_kind", "_sender", "_tracer", "_where", "traceparent")
 
-    def end(
-        self, topic: DeviceTopic, outcome: Accepted | Refusal | Busy, attributes: Mapping[str, AttributeValue]
-    ) -> None:
-        """Record it, if its trace is recorded."""
-        if self._began is None:
+    def __init__(self, tracer: Tracer, clock: Clock, traceparent: str | None, where: str, kind: SpanKind) -> None:
+        context, self._sender = tracer.accept(traceparent)
+        self._context = context if context.sampled else None
+        self.traceparent = context.header()
+        """What the message carries on: the parent of all that follows."""
+        if self._context:
+            self._tracer = tracer
+            self._clock = clock
+            self._where = where
+            self._kind = kind
+            self._began = clock.now()
+
+    def end(self, topic: DeviceTopic, outcome: Accepted | Refusal | Busy, *, status: int | None = None) -> None:
+        """Record it, if its trace is recorded; *status* is that of the answer, if it came over HTTP."""
+        if self._context is None:
             return
         error = None if isinstance(outcome, Accepted) else outcome.reason
-        message_id = outcome.message_id if isinstance(outcome, Accepted) else MessageId("")
+        # By the conventions a 4xx is the client's error, not the server's.
+        is_the_clients = self._kind is SpanKind.SERVER and isinstance(outcome, Refusal)
         self._tracer.record(
             Span(
-                name=self._name,
+                name=f"process {self._where}" if status is None else f"POST {self._where}",
                 kind=self._kind,
                 context=self._context,
                 parent_id=self._sender,
@@ -61,13 +63,18 @@ class Arrival:
                 attributes={
                     "pulse.tenant.id": topic.tenant,
                     "pulse.device.id": topic.device,
-                    "pulse.message.id": message_id,
+                    **({"pulse.message.id": outcome.message_id} if isinstance(outcome, Accepted) else {}),
                     **({"error.type": error} if error else {}),
-                    **attributes,
+                    **self._attributes(status),
                 },
-                error=error,
+                error=None if is_the_clients else error,
             )
         )
+
+    def _attributes(self, status: int | None) -> Mapping[str, AttributeValue]:
+        if status is None:
+            return _MQTT_ATTRIBUTES
+        return {**_HTTP_ATTRIBUTES, "http.route": self._where, "http.response.status_code": status}
 
 
 class Arrivals:
@@ -78,7 +85,7 @@ class Arrivals:
         self._clock = clock
 
     def over_http(self, traceparent: str | None, route: str) -> Arrival:
-        return Arrival(self._tracer, self._clock, traceparent, f"POST {route}", SpanKind.SERVER)
+        return Arrival(self._tracer, self._clock, traceparent, route, SpanKind.SERVER)
 
     def over_mqtt(self, traceparent: str | None) -> Arrival:
-        return Arrival(self._tracer, self._clock, traceparent, f"process {MQTT_TEMPLATE}", SpanKind.CONSUMER)
+        return Arrival(self._tracer, self._clock, traceparent, MQTT_TEMPLATE, SpanKind.CONSUMER)

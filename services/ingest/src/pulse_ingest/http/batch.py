@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
-from pulse_ingest.adapters.arrivals import BATCH_ROUTE, Arrivals, http_attributes
+from pulse_ingest.adapters.arrivals import BATCH_ROUTE, Arrivals
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.credentials import Principal
@@ -81,7 +81,7 @@ class BatchEndpoint:
             return topic
         body = json.dumps(fields.get("payload"), ensure_ascii=False, separators=(",", ":")).encode()
         outcome = await self._intake.submit(Submission(topic=topic, body=body, traceparent=arrival.traceparent))
-        arrival.end(topic, outcome, http_attributes(BATCH_ROUTE, answers.describe(outcome)[0]))
+        arrival.end(topic, outcome, status=answers.describe(outcome)[0])
         return outcome
 
     async def _judge_sender(self, fields: dict[str, Any], principal: Principal | None) -> DeviceTopic | Refusal:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 
 from pulse_contracts.topics import InvalidTopic, parse_device_topic
-from pulse_ingest.adapters.arrivals import HTTP_ROUTE, Arrivals, http_attributes
+from pulse_ingest.adapters.arrivals import HTTP_ROUTE, Arrivals
 from pulse_ingest.adapters.authentication import Authenticator
 from pulse_ingest.domain.admission import MAX_PAYLOAD_BYTES, Submission
 from pulse_ingest.domain.intake import Intake
@@ -47,5 +47,5 @@ class SingleEndpoint:
         )
         outcome = await self._intake.submit(submission)
         answer = answers.from_outcome(outcome)
-        arrival.end(topic, outcome, http_attributes(HTTP_ROUTE, answer.status_code))
+        arrival.end(topic, outcome, status=answer.status_code)
         return Reply(answer=answer, results=(answers.result_of(outcome),))

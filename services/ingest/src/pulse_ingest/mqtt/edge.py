@@ -10,7 +10,7 @@ import aiomqtt
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
-from pulse_ingest.adapters.arrivals import MQTT_ATTRIBUTES, Arrivals
+from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
 from pulse_ingest.domain.intake import Intake
@@ -108,7 +108,7 @@ class MqttEdge:
         envelope = self._intake.admit(submission)
         if isinstance(envelope, Refusal):
             await self._quarantine(arrival, envelope)
-            trace.end(topic, envelope, MQTT_ATTRIBUTES)
+            trace.end(topic, envelope)
             return
         while isinstance(outcome := await self._intake.commit(envelope), Busy):
             # Not acknowledged: the broker's window fills and it stops sending.
@@ -116,7 +116,7 @@ class MqttEdge:
             if not arrival.is_owed:
                 return
             await self._clock.sleep(_BUSY_PAUSE_S)
-        trace.end(topic, outcome, MQTT_ATTRIBUTES)
+        trace.end(topic, outcome)
         self._count("duplicate" if outcome.duplicate else "accepted")
 
     async def _quarantine(self, arrival: Arrival, refusal: Refusal) -> None:

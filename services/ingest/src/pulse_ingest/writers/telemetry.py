@@ -17,6 +17,7 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import MESSAGE_QUARANTINED, TELEMETRY_STORED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import IngestMetrics
+from pulse_runtime.tracing import trace_id_of
 from pulse_storage import telemetry
 from pulse_storage.pool import Pool
 
@@ -61,7 +62,15 @@ class TelemetryWriter:
         self._metrics.stored_total.inc(stored)
         self._metrics.store_duplicates_total.inc(len(entries) - stored)
         self._metrics.store_seconds.observe(seconds)
-        _log.debug(TELEMETRY_STORED, rows=stored, duplicates=len(entries) - stored, duration_s=round(seconds, 4))
+        first = entries[0].message
+        _log.info(
+            TELEMETRY_STORED,
+            rows=stored,
+            duplicates=len(entries) - stored,
+            duration_s=round(seconds, 4),
+            lag_s=round(self._clock.now().timestamp() - first.stored_at_s, 4),
+            trace_id=trace_id_of(first.traceparent),
+        )
 
     async def _quarantine(self, message: Incoming, error: str) -> None:
         """Keep what cannot be stored where an operator finds it, then let the stream forget it."""

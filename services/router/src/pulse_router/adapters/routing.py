@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, cast
@@ -22,12 +22,14 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import (
     DELIVERY_QUEUE_FULL,
     MESSAGE_ROUTED,
+    MESSAGES_ROUTED,
     PUBLISH_REFUSED,
     ROUTE_FANOUT_ERROR,
     ROUTE_MATCH_ERROR,
 )
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import RouterMetrics
+from pulse_runtime.tracing import trace_id_of
 
 _log = get_logger(__name__)
 _TAKE: Final = 500
@@ -62,10 +64,24 @@ class Routing:
         """Route until cancelled. A batch is settled before the next is taken: DELIVERY's refusal stops everything."""
         while True:
             messages = await self._consumer.take(_TAKE)
-            with self._metrics.route_seconds.time():
-                await asyncio.gather(*(self._route(message) for message in messages))
+            started = self._clock.monotonic()
+            matches = sum(await asyncio.gather(*(self._route(message) for message in messages)))
+            self._observe(messages, matches, self._clock.monotonic() - started)
 
-    async def _route(self, message: Incoming) -> None:
+    def _observe(self, messages: Sequence[Incoming], matches: int, seconds: float) -> None:
+        self._metrics.route_seconds.observe(seconds)
+        first = messages[0]
+        _log.info(
+            MESSAGES_ROUTED,
+            messages=len(messages),
+            matches=matches,
+            duration_s=round(seconds, 4),
+            lag_s=round(self._clock.now().timestamp() - first.stored_at_s, 4),
+            trace_id=trace_id_of(first.traceparent),
+        )
+
+    async def _route(self, message: Incoming) -> int:
+        """Return how many routes matched, when the message is settled."""
         try:
             envelope = decode_envelope(message.data)
             payload = _payload_of(envelope)
@@ -73,13 +89,13 @@ class Routing:
             # Ingest's writer quarantines it; here it only must not be lost from sight.
             self._note_fanout_error(message, str(exc))
             await message.ack()
-            return
+            return 0
         try:
             verdict = self._judge(envelope, payload)
         except Exception as exc:  # noqa: BLE001 - what one tenant's table meets must not end the routing of all
             self._note_fanout_error(message, repr(exc))
             await message.nak(_TABLE_PAUSE_S)
-            return
+            return 0
         routed_at = self._clock.now()
         outgoing = [
             delivery_of(envelope, route, message.data, routed_at, message.traceparent) for route in verdict.matched
@@ -89,6 +105,7 @@ class Routing:
         self._count(envelope, verdict)
         self._judgements.note(envelope, verdict.generation)
         await message.ack()
+        return len(verdict.matched)
 
     def _judge(self, envelope: Envelope, payload: dict[str, Any]) -> Verdict:
         table = self._table()
@@ -104,6 +121,7 @@ class Routing:
             tenant_id=subjects.tenant_token(message.subject),
             subject=message.subject,
             stream_seq=message.stream_seq,
+            trace_id=trace_id_of(message.traceparent),
             error=error,
         )
         self._metrics.messages_total.labels(result="error").inc()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from pulse_bus.connection import Connection
 from pulse_bus.errors import BusUnavailable
+from pulse_contracts import headers
 from pulse_contracts.outcome import Delivered, Failed, Outcome
 from pulse_contracts.routes import Route
 from pulse_contracts.tokens import encode_token
@@ -23,7 +24,12 @@ class NatsSender:
     async def attempt(self, parcel: Parcel, route: Route, secrets: Mapping[str, object]) -> Outcome:  # noqa: ARG002 - the port's signature
         subject = f"export.{encode_token(parcel.address.tenant)}.{route.config['subject']}"
         try:
-            answer = await self._bus.request(subject, parcel.envelope.public_body(), timeout_s=route.policy.deadline_s)
+            answer = await self._bus.request(
+                subject,
+                parcel.envelope.public_body(),
+                timeout_s=route.policy.deadline_s,
+                headers={headers.TRACEPARENT: parcel.traceparent} if parcel.traceparent else None,
+            )
         except BusUnavailable as exc:
             return Failed(error=str(exc), answered=False)
         if not answer.data:
