@@ -12,7 +12,7 @@ from chaos_site import SHORT, Ground, Site, open_site
 
 from pulse_testkit.faults import FaultUnavailable
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 IN_CI = [cell for cell in CELLS if cell.in_ci]
 HERE = Path(__file__).parent

@@ -29,7 +29,7 @@ from pulse_contracts.topology import TELEMETRY
 from pulse_runtime.events import FAILPOINTS_ARMED
 from pulse_testkit.faults import FaultUnavailable
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
 _ENOUGH: Final = 40
 _SETTLE_S: Final = 30.0
