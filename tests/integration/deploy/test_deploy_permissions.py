@@ -58,7 +58,6 @@ MAY_PUBLISH = {
         NOTICE,
         "$JS.API.CONSUMER.MSG.NEXT.DELIVERY.deliver-webhook",
         "$JS.API.CONSUMER.INFO.DELIVERY.deliver-webhook",
-        "$JS.API.CONSUMER.INFO.SIDING.turn-acme-r1",
         "$JS.API.CONSUMER.INFO.DEADLETTER.dead-letter-writer",
         "$JS.API.CONSUMER.INFO.ATTEMPT.delivery-log-writer",
         "$JS.API.STREAM.INFO.SIDING",

@@ -27,8 +27,9 @@ def test_a_tracer_that_is_off_samples_nothing() -> None:
     assert OFF.parent(SAMPLED) is None
 
 
-def test_the_devices_trace_goes_on_under_a_span_of_ours() -> None:
-    context, sender = Tracer(ListedSpans(), ratio=1.0).accept(UNSAMPLED)
+@pytest.mark.parametrize("header", [UNSAMPLED, SAMPLED])
+def test_the_devices_trace_goes_on_under_a_span_of_ours(header: str) -> None:
+    context, sender = Tracer(ListedSpans(), ratio=1.0).accept(header)
     assert (context.trace_id, context.sampled, sender) == (TRACE, True, SENDER)
     assert context.span_id != SENDER
 

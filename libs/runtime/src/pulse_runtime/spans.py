@@ -71,8 +71,8 @@ class Tracer:
         outside = TraceContext.from_outside(traceparent)
         if not self._bound or int(outside.trace_id[-14:], 16) >= self._bound:
             return outside, None
-        is_ours = traceparent is None or TraceContext.parse(traceparent) is None
-        return (outside.as_sampled(), None) if is_ours else (outside.child().as_sampled(), outside.span_id)
+        sender = TraceContext.parse(traceparent) if traceparent else None
+        return (outside.child().as_sampled(), sender.span_id) if sender else (outside.as_sampled(), None)
 
     def parent(self, traceparent: str | None) -> TraceContext | None:
         """Return the context to record spans under, None if nothing is to be recorded for this message."""

@@ -51,10 +51,13 @@ class TraceContext:
         """The context for a message of a device: its trace goes on, its wish to be recorded does not.
 
         A sampled header makes the broker work for every hop, so sampling is decided by Pulse alone. Without a valid
-        header a new trace begins.
+        header a new trace begins. The span id stays unless the flag changes: then it must be a new one (W3C Trace
+        Context, 3.4).
         """
         outside = None if traceparent is None else cls.parse(traceparent)
-        return cls.new() if outside is None else replace(outside, sampled=False)
+        if outside is None:
+            return cls.new()
+        return replace(outside.child(), sampled=False) if outside.sampled else outside
 
     def child(self) -> Self:
         """The context of a new span under this one."""

@@ -20,6 +20,7 @@ PASSED_ON: Final[Mapping[str, Sequence[str]]] = {
     "PULSE_LOG_LEVEL": _ALL,
     "PULSE_LOG_FORMAT": _ALL,
     "PULSE_TRACE_RATIO": _ALL,
+    "PULSE_BLOCKED_LOOP_DUMP_S": _ALL,
     "PULSE_MESSAGE_ID_RETENTION_DAYS": ("ingest",),
     "PULSE_STATS_INTERVAL_S": ("ingest",),
     "LOG_STATS_EVERY_SECONDS": ("ingest",),
