@@ -117,11 +117,9 @@ async def _kill_at(strike: Strike, service: str, *points: str) -> None:
 
     Each start is ours, so that the supervisor's pauses between restarts, which grow, are not waited for.
     """
-    magazine = strike.site.magazines[service]
     async with strike.fault(f"kills of {service}", struck=service, in_hand=_in_hand(strike, service)):
         for armed in hits(strike.random, points):
-            magazine.failpoints.append(armed)
-            status = await _start_and_die(strike, service)
+            status = await _start_and_die(strike, service, armed)
             strike.prove(
                 status == KILLED and strike.logged(service, FAILPOINTS_ARMED, failpoints=armed),
                 f"{service} with {armed} ended with status {status}",
@@ -130,12 +128,13 @@ async def _kill_at(strike: Strike, service: str, *points: str) -> None:
             pass
 
 
-async def _start_and_die(strike: Strike, service: str) -> int | None:
-    """Kill a service and start it with the next failpoint; returns the status with which that one ended."""
+async def _start_and_die(strike: Strike, service: str, armed: str) -> int | None:
+    """Kill a service and start it with a failpoint armed; returns the status with which that one ended."""
     stack, deaths = strike.pulse.stack, strike.site.deaths
     try:
         async with stack.down(service):
-            pass
+            # While it is down: the supervisor may be about to start the one before again, which would take it.
+            strike.site.magazines[service].failpoints.append(armed)
     except ChildFailed as failure:  # it was hit before it was ready, which the supervisor does not log
         deaths.note(service, stack.pid(service), failure.status)
         return failure.status
