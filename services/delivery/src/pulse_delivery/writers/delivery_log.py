@@ -1,6 +1,7 @@
 """The writer of the delivery log. ATTEMPT is a log with a bound: what cannot be stored is counted and let go."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
@@ -14,6 +15,8 @@ from pulse_storage import delivery_log
 from pulse_storage.pool import Pool
 
 _log = get_logger(__name__)
+_LINGER_S: Final = 0.5
+"""Nobody waits for this log: it commits seldom, for the disk is everybody's."""
 
 
 def delivery_log_writer(
@@ -29,4 +32,6 @@ def delivery_log_writer(
         _log.error(ATTEMPT_RECORDS_LOST, count=1, stream_seq=message.stream_seq, error=error)
         await message.ack()
 
-    return BatchWriter(consumer, decode=AttemptRecord.decode, store=store, last_resort=let_go, clock=clock)
+    return BatchWriter(
+        consumer, decode=AttemptRecord.decode, store=store, last_resort=let_go, clock=clock, linger_s=_LINGER_S
+    )
