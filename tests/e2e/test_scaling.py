@@ -1,6 +1,7 @@
 """Two processes of each service join, share the work, and leave under load; whatever was acknowledged arrives once."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,10 +10,13 @@ from itertools import count
 import httpx
 import pytest
 from support.pulse import SERVICE_NAMES, Pulse, running
-from support.receiver import Receiver
+from support.receiver import Receiver, takes
 from support.replicas import Replica, replica
 from support.tenant import Device
 from support.waiting import eventually
+
+from pulse_bus.api import api_request
+from pulse_contracts.ids import DeviceId, supplied_message_id
 
 WORK = {
     "ingest": "pulse_ingest_messages_total",
@@ -22,7 +26,9 @@ WORK = {
 """What each service counts of its work."""
 SHARED = {"PULSE_DELIVERY_REPLICAS": "2"}
 MORE: dict[str, dict[str, str]] = {"router": {}, "delivery": SHARED, "ingest": {"PULSE_MQTT_HOST": ""}}
-"""Settings of the second processes: the embedded broker has no shared subscriptions, so ingest serves HTTP only."""
+"""Settings of the second processes. The embedded broker has no shared subscriptions (docs/operating/broker.md), so the
+second ingest serves HTTP only; MQTT goes through the first, which leaves and comes back to its session meanwhile."""
+PATHS = ("/all", "/slow")
 ENOUGH = 30
 INTERVAL_S = 0.05
 SETTLED_WITHIN_S = 60.0
@@ -33,10 +39,13 @@ pytestmark = pytest.mark.timeout(240)
 class Load:
     """Devices that post to any ingest there is, each message with an id of its own until it is acknowledged."""
 
-    def __init__(self, devices: list[Device], first: str) -> None:
+    def __init__(self, devices: list[Device], publisher: Device, first: str) -> None:
         self.addresses = [first]
         self.acknowledged: set[str] = set()
+        self.over_mqtt = 0
+        """How many of those the broker acknowledged."""
         self._devices = devices
+        self._publisher = publisher
         self._stopping = asyncio.Event()
         self._turns = count()
 
@@ -46,6 +55,7 @@ class Load:
         async with httpx.AsyncClient(timeout=10) as client, asyncio.TaskGroup() as group:
             for device in self._devices:
                 group.create_task(self._send(client, device), name=f"test.{device.device_id}")
+            group.create_task(self._publish(), name=f"test.{self._publisher.device_id}")
             try:
                 yield
             finally:
@@ -64,6 +74,20 @@ class Load:
                 while not await self._post(client, device, number):  # noqa: ASYNC110 - what a device does
                     await asyncio.sleep(INTERVAL_S)
             await asyncio.sleep(INTERVAL_S)  # the pace of a device
+
+    async def _publish(self) -> None:
+        device = self._publisher
+        async with device.mqtt() as client:
+            for number in count():
+                if self._stopping.is_set():
+                    return
+                body = json.dumps({"message_id": str(number)})
+                await client.publish(device.topic(), body, qos=1)
+                self.acknowledged.add(
+                    supplied_message_id(device.tenant.tenant_id, DeviceId(device.device_id), str(number))
+                )
+                self.over_mqtt += 1
+                await asyncio.sleep(INTERVAL_S)  # the pace of a device
 
     async def _post(self, client: httpx.AsyncClient, device: Device, number: int) -> bool:
         address = self.addresses[next(self._turns) % len(self.addresses)]
@@ -99,8 +123,10 @@ async def test_processes_join_share_and_leave_under_load(
 ) -> None:
     async with running(tmp_path_factory.mktemp("pulse"), only={"delivery": SHARED}) as pulse:
         tenant = await pulse.tenant()
-        route = await tenant.webhook(receiver.url("/all"))
-        load = Load(await pulse.devices(tenant, *(f"d{n}" for n in range(6))), str(pulse.http.base_url).rstrip("/"))
+        receiver.behaviour["/slow"] = takes(0.1)
+        routes = {path: await tenant.webhook(receiver.url(path), name=path.strip("/")) for path in PATHS}
+        publisher, *posting = await pulse.devices(tenant, *(f"d{n}" for n in range(7)))
+        load = Load(posting, publisher, str(pulse.http.base_url).rstrip("/"))
         async with load.running():
             await load.more()
             async with AsyncExitStack() as stack:
@@ -116,12 +142,23 @@ async def test_processes_join_share_and_leave_under_load(
             await load.more()
 
         def missing() -> set[str]:
-            return load.acknowledged - {request.message_id for request in receiver.of("/all")}
+            arrived = [{request.message_id for request in receiver.of(path)} for path in PATHS]
+            return {sent for sent in load.acknowledged if not all(sent in there for there in arrived)}
 
+        assert load.over_mqtt >= ENOUGH
         await eventually(missing, SETTLED_WITHIN_S, until=lambda lost: not lost, what="delivery of all")
         await eventually(tenant.stored, SETTLED_WITHIN_S, until=lambda rows: len(rows) >= len(load.acknowledged))
-        stored = Counter(row["message_id"] for row in await tenant.stored())
-        delivered = Counter(request.webhook_id for request in receiver.of("/all"))
-        assert stored == Counter(load.acknowledged)
-        assert delivered == Counter(f"{message_id}:{route.route_id}" for message_id in load.acknowledged)
+        assert Counter(row["message_id"] for row in await tenant.stored()) == Counter(load.acknowledged)
+        for path, route in routes.items():
+            delivered = Counter(request.webhook_id for request in receiver.of(path))
+            assert delivered == Counter(f"{message_id}:{route.route_id}" for message_id in load.acknowledged), path
         assert await tenant.dead_letters() == []
+        await eventually(lambda: left(pulse), until=lambda owed: not any(owed.values()), what="empty streams")
+
+
+async def left(pulse: Pulse) -> dict[str, int]:
+    """Return what nobody has acknowledged yet: delivered is not enough, nothing may come again."""
+    async with pulse.bus() as bus:
+        fast = await api_request(bus, "CONSUMER.INFO.DELIVERY.deliver-webhook")
+        siding = await api_request(bus, "STREAM.INFO.SIDING")
+    return {"DELIVERY": fast["num_pending"] + fast["num_ack_pending"], "SIDING": siding["state"]["messages"]}
