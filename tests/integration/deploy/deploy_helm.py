@@ -1,7 +1,5 @@
 """The chart of deploy/helm, rendered by a real Helm: what it makes of values, and what it says of wrong ones."""
 
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -9,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support.chart import CHART, helm
 
 from pulse_delivery.settings import DeliverySettings
 from pulse_ingest.settings import IngestSettings
 from pulse_router.settings import RouterSettings
 from pulse_runtime.settings import ServiceSettings
 
-CHART = Path(__file__).parents[3] / "deploy/helm/pulse"
 VALUES = sorted((Path(__file__).parent / "helm").glob("*.yaml"))
-HELM = shutil.which("helm")
-REASON = "helm is not installed (CI builds it with Go, see .ci/run)"
 RELEASE, NAMESPACE = "prod", "telemetry"
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "ingest": IngestSettings,
@@ -27,11 +23,6 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
 }
 
 Manifest = Mapping[str, Any]
-
-
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    assert HELM
-    return subprocess.run([HELM, *arguments], check=False, capture_output=True, text=True)
 
 
 @cache

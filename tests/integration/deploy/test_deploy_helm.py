@@ -9,19 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 from deploy_custom_resources import SCHEMAS
-from deploy_helm import (
-    CHART,
-    HELM,
-    NAMESPACE,
-    REASON,
-    VALUES,
-    Rendered,
-    component,
-    helm,
-    names,
-    rendered,
-    selects,
-)
+from deploy_helm import NAMESPACE, VALUES, Rendered, component, names, rendered, selects
+from support.chart import CHART, HELM, REASON, helm
 
 from pulse_cli.lazy import load
 from pulse_runtime.metrics import reference_rows

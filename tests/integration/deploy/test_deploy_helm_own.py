@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from deploy_helm import CHART, HELM, REASON, VALUES, rendered
+from deploy_helm import VALUES, rendered
+from support.chart import CHART, HELM, REASON
 
 VALUES_OF = {"ingest": "ingest", "ingest-mqtt": "ingestMqtt", "router": "router", "delivery": "delivery"}
 [DISTINCT] = [values for values in VALUES if values.stem == "distinct"]

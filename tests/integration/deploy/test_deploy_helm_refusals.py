@@ -1,7 +1,7 @@
 """Wrong values are refused with a sentence that names them."""
 
 import pytest
-from deploy_helm import CHART, HELM, REASON, helm
+from support.chart import CHART, HELM, REASON, helm
 
 pytestmark = pytest.mark.skipif(HELM is None, reason=REASON)
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from deploy_helm import HELM, REASON, SETTINGS, VALUES, Rendered, rendered, service_of
+from deploy_helm import SETTINGS, VALUES, Rendered, rendered, service_of
+from support.chart import HELM, REASON
 
 from pulse_delivery.settings import DeliverySettings
 from pulse_ingest.http.listener import DRAIN_S as HTTP_DRAIN_S
