@@ -31,8 +31,7 @@ async def nats_frozen(strike: Strike) -> None:
     """nats-server first has a slow disk, on which each fsync takes 0.2 s, and then stands still with its connections
     open (SIGSTOP).
 
-    A slow disk only delays acknowledgements. While it stands still HTTP devices get 503 with Retry-After once two
-    commits timed out, after 10 to 20 s: one with less patience sees no answer;
+    A slow disk only delays acknowledgements. While it stands still HTTP devices get 503 with Retry-After after 8 s;
     `pulse_bus_published_total{result="timeout"}` rises. `/ready` may go on saying ready for up to 20 s, until the
     connection's own pings are missed.
     """
@@ -105,7 +104,7 @@ async def cut_power(site: Site) -> None:
 async def disk_full(strike: Strike) -> None:
     """The disk under nats-server is full, and has room again later.
 
-    HTTP devices get 503 with Retry-After, after 10 to 20 s if nats-server says nothing, MQTT devices no
+    HTTP devices get 503 with Retry-After, after 8 s if nats-server says nothing, MQTT devices no
     acknowledgement: full means refuse, and ingest's log says `publish_refused`. nats-server's log says "no space left
     on device" or "insufficient storage", its `/healthz` answers 503, and it goes on refusing after there is room again:
     it has to be restarted.

@@ -11,9 +11,11 @@ from pulse_bus.errors import BusUnavailable, PublishRefused
 from pulse_bus.inspection import unacknowledged
 from pulse_bus.outgoing import Committed, Outgoing
 from pulse_bus.publisher import Publisher
+from pulse_contracts.topology import MAX_BATCH
 from pulse_runtime.clock import SystemClock
 from pulse_runtime.metrics import BusMetrics
 from pulse_testkit.nats import TESTER, Bus
+from pulse_testkit.proxy import TcpProxy
 
 Start = Callable[..., Awaitable[Publisher]]
 State = Callable[[str], Awaitable[dict[str, Any]]]
@@ -260,7 +262,7 @@ async def test_a_missing_stream_is_unavailability_once_patience_ends(bus: Bus, p
     await api_request(bus.control, "STREAM.DELETE.TELEMETRY")
     committer = await publisher(await bus.connect("ingest"), "TELEMETRY", give_up_s=0.3)
 
-    with pytest.raises(BusUnavailable):
+    with pytest.raises(BusUnavailable, match=r"within 0\.3 s: no stream listens on the subject"):
         await committer.publish(message("m1"), message("m2"))
 
 
@@ -318,6 +320,29 @@ async def test_a_server_that_stays_away_is_unavailability(bus: Bus, publisher: S
     await bus.nats.until_ready()
 
     assert {type(answer) for answer in answers} == {BusUnavailable}
+
+
+async def test_nobody_waits_for_a_silent_server_longer_than_its_patience(
+    bus: Bus, publisher: Start, stream_state: State
+) -> None:
+    """Whether its own commit has begun or stands behind another, and a commit alone waits 5 s for its answer."""
+    under_way = [message(f"m{n}") for n in range(MAX_BATCH)]
+    async with TcpProxy(bus.nats.port) as network:
+        committer = await publisher(await bus.connect("ingest", port=network.port), "TELEMETRY", give_up_s=0.5)
+        await committer.publish(message("before"))
+        network.blackhole()
+
+        async with asyncio.timeout(3):
+            answers = await asyncio.gather(
+                committer.publish(*under_way), committer.publish(message("behind")), return_exceptions=True
+            )
+        network.heal()
+
+        assert {type(answer) for answer in answers} == {BusUnavailable}
+        # What was under way is stored all the same, and its ids are remembered; what stood behind was never sent.
+        assert await committer.publish(*under_way) == KNOWN * MAX_BATCH
+        assert (await stream_state("TELEMETRY"))["messages"] == 1 + MAX_BATCH
+        assert await committer.publish(message("behind")) == NEW
 
 
 async def test_a_publisher_that_stops_leaves_nobody_waiting(bus: Bus) -> None:

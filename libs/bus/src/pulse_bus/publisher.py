@@ -8,14 +8,15 @@ grow with load by themselves, and fsyncs of the same stream never compete (two w
 
 import asyncio
 import json
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import uuid4
 
 from nats.aio.msg import Msg
 
+from pulse_bus.backlog import Backlog, Group
 from pulse_bus.connection import Connection
 from pulse_bus.errors import BusUnavailable, PublishRefused
 from pulse_bus.outgoing import Committed, Outgoing, split_batch
@@ -48,15 +49,6 @@ Two took 3 ms instead of 18, eight 14 instead of 21, twelve the same (ADR 0020).
 
 
 @dataclass(slots=True)
-class _Group:
-    """The messages of one caller, which stay in one batch."""
-
-    messages: Sequence[Outgoing]
-    done: asyncio.Future[list[Committed]]
-    sending: Sending | None = None
-
-
-@dataclass(slots=True)
 class _Verdicts:
     """What became of each message of a batch, by its id."""
 
@@ -84,8 +76,9 @@ class Publisher:
     """Commits messages to one stream.
 
     `publish` returns when the stream has the messages fsynced (``sync_interval: always``), and not before. It raises
-    `PublishRefused` when the stream refuses, `BusUnavailable` when the outcome is unknown after *give_up_s*; in both
-    cases some messages of the call may be stored, and a retry with the same ids is safe within the duplicate window.
+    `PublishRefused` when the stream refuses, `BusUnavailable` when the outcome is unknown *give_up_s* after the call,
+    however many commits were before it; in both cases some messages of the call may be stored, and a retry with the
+    same ids is safe within the duplicate window.
     """
 
     def __init__(
@@ -109,9 +102,7 @@ class Publisher:
         self._give_up_s = give_up_s
         self._max_pending = max_pending
         self._log_batches = log_batches
-        self._queue: deque[_Group] = deque()
-        self._pending = 0
-        self._arrived = asyncio.Event()
+        self._backlog = Backlog(stream, give_up_s, lambda messages: self._count("timeout", messages))
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._has_stopped = False
 
@@ -121,57 +112,34 @@ class Publisher:
             raise ValueError(f"{len(messages)} messages do not fit one batch of {MAX_BATCH}")
         if self._has_stopped:
             raise BusUnavailable(f"the publisher of {self._stream} has stopped")
-        if self._pending + len(messages) > self._max_pending:
-            raise PublishRefused(self._stream, "backlog", f"{self._pending} messages already wait to be committed")
+        pending = self._backlog.messages
+        if pending + len(messages) > self._max_pending:
+            raise PublishRefused(self._stream, "backlog", f"{pending} messages already wait to be committed")
         if not self._connection.tracer.is_enabled:
-            return await self._enqueue(messages)
+            return await self._backlog.add(messages)
         sending = Sending(self._connection.tracer, self._clock, self._stream, messages)
         try:
-            committed = await self._enqueue(sending.messages, sending)
+            committed = await self._backlog.add(sending.messages, sending)
         except (PublishRefused, BusUnavailable) as exc:
             sending.end(exc)
             raise
         sending.end()
         return committed
 
-    def _enqueue(self, messages: Sequence[Outgoing], sending: Sending | None = None) -> asyncio.Future[list[Committed]]:
-        done: asyncio.Future[list[Committed]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Group(messages=messages, done=done, sending=sending))
-        self._pending += len(messages)
-        self._arrived.set()
-        return done
-
     async def run(self) -> None:
         """Commit batch after batch until cancelled. Whoever waits then, or comes later, gets `BusUnavailable`."""
         try:
             while True:
-                await self._arrived.wait()
+                await self._backlog.arrived.wait()
                 if self._linger_s:
                     await self._clock.sleep(self._linger_s)
-                groups = self._gather()
-                await self._settle(groups)
+                if groups := self._backlog.take(MAX_BATCH):
+                    await self._settle(groups)
         finally:
             self._has_stopped = True
-            self._abandon(self._queue)
+            self._backlog.abandon()
 
-    def _abandon(self, groups: Iterable[_Group]) -> None:
-        for group in groups:
-            if not group.done.done():
-                group.done.set_exception(BusUnavailable(f"the publisher of {self._stream} stopped before the answer"))
-
-    def _gather(self) -> list[_Group]:
-        """Take whole groups off the queue, as many as fit one batch."""
-        groups: list[_Group] = []
-        size = 0
-        while self._queue and size + len(self._queue[0].messages) <= MAX_BATCH:
-            group = self._queue.popleft()
-            groups.append(group)
-            size += len(group.messages)
-        if not self._queue:
-            self._arrived.clear()
-        return groups
-
-    async def _settle(self, groups: list[_Group]) -> None:
+    async def _settle(self, groups: list[Group]) -> None:
         started = self._clock.monotonic()
         Sending.join([group.sending for group in groups if group.sending])
         verdicts = _Verdicts()
@@ -184,18 +152,14 @@ class Publisher:
                     verdicts.failed[message.message_id] = self._too_large(message)
                 else:
                     fresh.setdefault(message.message_id, message)
-        try:
-            await self._commit(list(fresh.values()), verdicts)
-        except BaseException:
-            self._abandon(groups)
-            raise
+        await self._commit(list(fresh.values()), verdicts)
         if self._log_batches:
             self._log(groups, len(verdicts.failed), self._clock.monotonic() - started)
+        self._backlog.end(groups)
         for group in groups:
-            self._pending -= len(group.messages)
             _answer(group, verdicts)
 
-    def _log(self, groups: list[_Group], failed: int, seconds: float) -> None:
+    def _log(self, groups: list[Group], failed: int, seconds: float) -> None:
         _log.info(
             MESSAGES_COMMITTED,
             stream=self._stream,
@@ -254,13 +218,19 @@ class Publisher:
         give_up_at = self._clock.monotonic() + self._give_up_s
         while True:
             try:
-                return await self._send(messages)
-            except BusUnavailable:
+                duplicate = await self._send(messages)
+            except BusUnavailable as exc:
+                self._backlog.trouble = str(exc)
                 if self._clock.monotonic() >= give_up_at:
                     raise
             except _Rejected as rejected:
-                if rejected.err_code not in _PASSING or self._clock.monotonic() >= give_up_at:
+                will_pass = rejected.err_code in _PASSING
+                self._backlog.trouble = str(rejected) if will_pass else None
+                if not will_pass or self._clock.monotonic() >= give_up_at:
                     raise
+            else:
+                self._backlog.trouble = None
+                return duplicate
             await self._clock.sleep(_RETRY_PAUSE_S)
 
     async def _send(self, messages: list[Outgoing]) -> bool:
@@ -353,15 +323,13 @@ def _may_be_one_message(rejected: _Rejected) -> bool:
     return rejected.err_code != _STORE_FAILED or "per subject" in rejected.description
 
 
-def _answer(group: _Group, verdicts: _Verdicts) -> None:
+def _answer(group: Group, verdicts: _Verdicts) -> None:
     committed: list[Committed] = []
     for message in group.messages:
         match verdicts.take(message.message_id):
             case Committed() as verdict:
                 committed.append(verdict)
             case error:
-                if not group.done.done():
-                    group.done.set_exception(error)
+                group.fail(error)
                 return
-    if not group.done.done():
-        group.done.set_result(committed)
+    group.succeed(committed)
