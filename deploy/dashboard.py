@@ -48,7 +48,7 @@ def _quantiles(metric: str, by: str) -> tuple[Query, ...]:
 
 def _of_process(metric: str) -> str:
     # The build's figure is always 1 and knows the service.
-    return f"sum by (service) ({metric} * on (job, instance) group_left (service) pulse_build_info)"
+    return f"sum by (pulse_service) ({metric} * on (job, instance) group_left (pulse_service) pulse_build_info)"
 
 
 OWED: Final = (
@@ -164,7 +164,10 @@ PROCESSES: Final = (
         title="Processes, and whether they reach NATS and the broker",
         unit="short",
         queries=(
-            Query(expression="count by (service, version) (pulse_build_info)", legend="{{service}} {{version}}"),
+            Query(
+                expression="count by (pulse_service, version) (pulse_build_info)",
+                legend="{{pulse_service}} {{version}}",
+            ),
             Query(expression="sum by (job) (pulse_nats_connected)", legend="{{job}} at NATS"),
             Query(expression="sum by (broker) (pulse_ingest_mqtt_connected)", legend="ingest at {{broker}}"),
         ),
@@ -183,7 +186,7 @@ PROCESSES: Final = (
     Panel(
         title="Memory",
         unit="bytes",
-        queries=(Query(expression=_of_process("process_resident_memory_bytes"), legend="{{service}}"),),
+        queries=(Query(expression=_of_process("process_resident_memory_bytes"), legend="{{pulse_service}}"),),
     ),
 )
 ROWS: Final = {

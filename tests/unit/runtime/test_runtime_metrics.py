@@ -15,6 +15,9 @@ from pulse_runtime.metrics import (
     reference_rows,
 )
 
+OF_THE_TARGET = {"job", "instance", "namespace", "service", "pod", "container", "endpoint", "node"}
+"""Labels that Prometheus, or its Operator, gives to every series; ours of the same name would become `exported_…`."""
+
 
 def families(registry: CollectorRegistry) -> set[str]:
     exposed: Any = exposition
@@ -43,6 +46,7 @@ def test_names_follow_the_conventions() -> None:
         assert (row.kind == "counter") == row.name.endswith("_total"), row.name
         assert row.help.endswith("."), row.name
         assert not {"tenant", "device", "route", "message", "consumer"} & row.labels.keys(), row.name
+        assert not OF_THE_TARGET & row.labels.keys(), row.name
         assert (row.kind == "histogram") == bool(row.buckets), row.name
 
 

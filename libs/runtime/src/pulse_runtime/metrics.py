@@ -34,8 +34,9 @@ _KIND: Final = {"kind": OPEN}
 class CommonMetrics(MetricSet):
     """What every process has."""
 
+    # Not `service`: Prometheus calls something else so where its Operator runs it, and would rename ours.
     build_info = GaugeSpec(
-        "pulse_build_info", "Always 1; what runs here.", {"service": OPEN, "version": OPEN, "python": OPEN}
+        "pulse_build_info", "Always 1; what runs here.", {"pulse_service": OPEN, "version": OPEN, "python": OPEN}
     )
     event_loop_lag_seconds = GaugeSpec(
         "pulse_event_loop_lag_seconds", "Worst lateness of the event loop in the last second."
@@ -44,7 +45,7 @@ class CommonMetrics(MetricSet):
 
     def show_build(self, *, service: str, version: str) -> None:
         """Publish what runs here."""
-        self.build_info.labels(service=service, version=version, python=platform.python_version()).set(1)
+        self.build_info.labels(pulse_service=service, version=version, python=platform.python_version()).set(1)
 
 
 class BusMetrics(MetricSet):
