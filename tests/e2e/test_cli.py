@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncGenerator
 from itertools import count
@@ -14,7 +15,7 @@ import aiomqtt
 import httpx
 import pytest
 from standardwebhooks import Webhook
-from support.cli import Running, pulse, pulse_up
+from support.cli import PULSE, Running, pulse, pulse_up
 from support.processes import alive, children, command_line, processes_naming
 from support.receiver import Receiver, always
 from support.secrets import PREFIXES, secrets_of
@@ -70,6 +71,7 @@ async def test_without_a_stack_commands_end_with_3(tmp_path: Path) -> None:
         ["dlq", "list", "--tenant", "a"],
         ["migrate"],
         ["provision"],
+        ["top"],
     ]
     for said in await asyncio.gather(*(pulse(*command, cwd=tmp_path) for command in commands)):
         assert said.code == 3
@@ -275,6 +277,51 @@ async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, re
     [shown] = (await stack.pulse("dlq", "show", message_id, *arguments)).json
     assert shown["payload"] == {"v": 9}
     assert shown["destination_config"] == {"url": receiver.url("/dead"), "secret_headers": "***"}
+
+
+async def test_top_shows_the_worst_routes_and_what_waits(stack: Running, tenant: str, receiver: Receiver) -> None:
+    arguments = ["--tenant", tenant, "--json"]
+    receiver.behaviour["/top"] = always(503)
+    route = ["--name", "r", "--topic-filter", "#", "--webhook", receiver.url("/top")]
+    route_id = (await stack.pulse("route", "create", *route, *arguments)).json["route_id"]
+    token = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
+    for _ in range(3):
+        await _post(stack, tenant, "d", token, 202)
+
+    async def sight() -> Any:
+        return (await stack.pulse("top", "--seconds", "0.2", "--routes", "100", "--json")).json
+
+    def of_mine(seen: Any) -> list[Any]:
+        return [one for one in seen["worst_routes"] if one["route"] == route_id and one["waiting"] == 3]
+
+    seen = await eventually(sight, 30, until=of_mine)
+    [mine] = of_mine(seen)
+    assert (mine["tenant"], mine["kind"], bool(mine["cause"])) == (tenant, "webhook", True)
+    assert seen["owed"]["siding"]["messages"] >= 3
+    assert seen["owed"]["siding"]["oldest_age_s"] >= mine["oldest_age_s"] > 0
+    said = await stack.pulse("top", "--once", "--seconds", "0.2", "--routes", "100")
+    assert (said.code, said.err) == (0, "")
+    flow, waiting, *rows = said.out.splitlines()
+    assert re.match(r"\d\d:\d\d:\d\d  accepted [\d.]+/s  stored ", flow)
+    assert waiting.startswith("waiting: not stored ")
+    assert [row.split()[:4] for row in rows if route_id in row] == [[tenant, route_id, "webhook", "3"]]
+
+
+async def test_top_goes_on_until_it_is_interrupted(stack: Running, tenant: str) -> None:
+    token = (await stack.pulse("device", "create", "d", "--tenant", tenant, "--json")).json[0]["token"]
+    command = [PULSE, "top", "--seconds", "0.5", "--data", str(stack.data)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout
+    rates: list[float] = []
+    try:
+        async with asyncio.timeout(30):
+            while not any(rates):
+                await _post(stack, tenant, "d", token, 202)
+                rates += map(float, re.findall(r"accepted ([\d.]+)/s", (await process.stdout.readline()).decode()))
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, _ = await process.communicate()
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("victim", ["-m pulse_ingest", "nats-server"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pulse_bus.ages import OldestAges, Owed
+from pulse_bus.ages import OldestAges, Owed, owed_by
 from pulse_bus.api import api_request
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
@@ -32,20 +32,16 @@ async def ingest(bus: Bus, publisher: Publish) -> Connection:
     return connection
 
 
-def ages_of(connection: Connection, now: datetime) -> OldestAges:
-    return OldestAges(connection, {"store": [STORE]}, lambda _cause, _owed: None, clock=ManualClock(now))
-
-
 async def test_nothing_owed_has_no_age(bus: Bus) -> None:
-    owed = await ages_of(await bus.connect("ingest"), datetime.now(UTC)).owed(STORE)
+    owed = await owed_by(await bus.connect("ingest"), ManualClock(datetime.now(UTC)), STORE)
     assert owed == Owed(messages=0, oldest_age_s=0.0)
 
 
 async def test_the_age_is_that_of_the_oldest_message_nobody_acknowledged(
     ingest: Connection, consumer: Pull, consumer_info: Info
 ) -> None:
-    later = ages_of(ingest, datetime.now(UTC) + timedelta(hours=1))
-    assert await later.owed(STORE) == Owed(messages=3, oldest_age_s=AN_HOUR)
+    later = ManualClock(datetime.now(UTC) + timedelta(hours=1))
+    assert await owed_by(ingest, later, STORE) == Owed(messages=3, oldest_age_s=AN_HOUR)
 
     pull, _ = await consumer(ingest, "TELEMETRY", STORE.name)
     taken = await pull.take(3)
@@ -54,15 +50,15 @@ async def test_the_age_is_that_of_the_oldest_message_nobody_acknowledged(
     for message in taken[1:]:
         await message.ack()
     async with asyncio.timeout(5):
-        while (await later.owed(STORE)).messages > 1:
+        while (await owed_by(ingest, later, STORE)).messages > 1:
             pass
-    assert await later.owed(STORE) == Owed(messages=1, oldest_age_s=AN_HOUR)
+    assert await owed_by(ingest, later, STORE) == Owed(messages=1, oldest_age_s=AN_HOUR)
 
     await taken[0].ack()
     async with asyncio.timeout(5):
         while (await consumer_info("TELEMETRY", STORE.name))["num_ack_pending"]:
             pass
-    assert await later.owed(STORE) == Owed(messages=0, oldest_age_s=0.0)
+    assert await owed_by(ingest, later, STORE) == Owed(messages=0, oldest_age_s=0.0)
 
 
 async def test_the_oldest_of_the_consumers_of_a_cause_is_shown(ingest: Connection) -> None:
@@ -85,7 +81,7 @@ async def test_a_consumer_that_is_missing_has_no_known_age(ingest: Connection) -
         stream="TELEMETRY", name="router2", filter_subject="telemetry.>", service="x", max_ack_pending=1
     )
     with pytest.raises(BusError):
-        await ages_of(ingest, datetime.now(UTC)).owed(missing)
+        await owed_by(ingest, ManualClock(datetime.now(UTC)), missing)
 
 
 async def test_while_a_consumer_is_missing_its_age_grows(bus: Bus, ingest: Connection) -> None:

@@ -52,6 +52,7 @@ NEEDS_A_STACK = [
     ("dlq", "show", "m-1", "--tenant", "acme"),
     ("migrate",),
     ("provision",),
+    ("top",),
 ]
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from io import StringIO
 
-import pytest
 from ledger_books import books, destination, holding, message
 from rich.console import Console
 
-from pulse_cli.demo.view import Glance, LiveView, PlainView, open_view, table_of
+from pulse_cli.demo.view import Glance, picture_of, table_of
 from pulse_cli.ledger.balance import balance
 from pulse_contracts.routes import Route
 from pulse_control.route_state import RouteState
@@ -76,29 +75,8 @@ SUMMARY = (
 )
 
 
-def test_elsewhere_than_on_a_terminal_it_is_one_plain_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    PlainView().show(glance())
-    assert capsys.readouterr() == ("", f"{SUMMARY}\n")
-
-
-async def test_the_view_is_plain_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    async with open_view() as view:
-        view.show(glance())
-    assert capsys.readouterr() == ("", f"{SUMMARY}\n")
-
-
-async def test_the_view_is_a_table_on_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "xterm")
-    async with open_view() as view:
-        assert isinstance(view, LiveView)
-        view.show(glance())
-    out, err = capsys.readouterr()
-    assert not out
-    assert [line for line in drawn() if "│" in line and line not in err] == []
+def test_elsewhere_than_on_a_terminal_it_is_one_plain_line() -> None:
+    assert picture_of(glance()).lines == SUMMARY
 
 
 def test_the_table_has_the_figures_above_and_a_row_for_each_route() -> None:

@@ -26,6 +26,22 @@ class Owed:
     """0 when nothing is owed."""
 
 
+async def owed_by(connection: Connection, clock: Clock, *consumers: ConsumerSpec) -> Owed:
+    """Ask what *consumers* have not acknowledged, all together; raises `ApiError` or `BusUnavailable`."""
+    return _together([await _owed_by_one(connection, clock, consumer) for consumer in consumers])
+
+
+async def _owed_by_one(connection: Connection, clock: Clock, consumer: ConsumerSpec) -> Owed:
+    info = await api_request(connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
+    messages = int(info["num_pending"]) + int(info["num_ack_pending"])
+    start = int(info["ack_floor"]["stream_seq"]) + 1
+    oldest = await next_message(connection, consumer.stream, consumer.filter_subject, start) if messages else None
+    if oldest is None:
+        return Owed(messages=messages, oldest_age_s=0.0)
+    stored_at = datetime.fromisoformat(oldest.headers["Nats-Time-Stamp"])
+    return Owed(messages=messages, oldest_age_s=max(0.0, (clock.now() - stored_at).total_seconds()))
+
+
 class KnownAge:
     """An age that was measured, and what it may be at most until it is measured again."""
 
@@ -76,7 +92,7 @@ class OldestAges:
         """Measure and show every cause once."""
         for cause, consumers in self._consumers.items():
             try:
-                owed = _together([await self.owed(consumer) for consumer in consumers])
+                owed = await owed_by(self._connection, self._clock, *consumers)
             except BusError as exc:
                 _log.warning("age_unknown", cause=cause, error=str(exc))
                 age_s = self._ages[cause].at_most_s()
@@ -85,20 +101,6 @@ class OldestAges:
                 self._messages[cause] = owed.messages
                 self._ages[cause].measured(owed.oldest_age_s)
                 self._show(cause, owed)
-
-    async def owed(self, consumer: ConsumerSpec) -> Owed:
-        """Ask for one consumer; raises `ApiError` or `BusUnavailable`."""
-        info = await api_request(self._connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.name}")
-        messages = int(info["num_pending"]) + int(info["num_ack_pending"])
-        floor = int(info["ack_floor"]["stream_seq"])
-        return Owed(messages=messages, oldest_age_s=await self._age_s(consumer, floor + 1) if messages else 0.0)
-
-    async def _age_s(self, consumer: ConsumerSpec, start: int) -> float:
-        oldest = await next_message(self._connection, consumer.stream, consumer.filter_subject, start)
-        if oldest is None:
-            return 0.0
-        stored_at = datetime.fromisoformat(oldest.headers["Nats-Time-Stamp"])
-        return max(0.0, (self._clock.now() - stored_at).total_seconds())
 
 
 def _together(owed: Sequence[Owed]) -> Owed:

@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "demo": "Run all of Pulse, fifty devices and five kinds of destination, and balance the ledger.",
     "migrate": "Apply the missing migrations",
     "provision": "Make streams and consumers match this version, and print the difference.",
+    "top": "Watch what flows, what waits and the worst routes, until interrupted.",
     "nats": "Run the nats CLI against this Pulse, logged in as the operator",
     "tenant": "Tenants: who sends and who receives.",
     "device": "Devices: who may send.",

@@ -52,7 +52,7 @@ async def route_state(bus: Connection, route: Route) -> RouteState:
         lane="parked" if is_parked else "siding" if waiting else "fast",
         waiting=waiting,
         cause=head.headers.get(headers.CAUSE) if head else None,
-        oldest_routed_at=_routed_at(head),
+        oldest_routed_at=at.isoformat() if head and (at := routed_at(head)) else None,
         troubled_since=_earliest(head, shown.get("since")),
         phase=phase,
         trying=turn.get("num_ack_pending", 0),
@@ -67,9 +67,11 @@ def _phase(turn: Mapping[str, Any], shown: Mapping[str, str]) -> str | None:
     return "paused" if turn.get("paused") else shown.get("state")
 
 
-def _routed_at(head: Standing | None) -> str | None:
-    routed_at = head.headers.get(headers.ROUTED_AT) if head else None
-    return datetime.fromtimestamp(int(routed_at) / 1000, UTC).isoformat() if routed_at else None
+def routed_at(standing: Standing) -> datetime | None:
+    """Return when the router matched a message of the siding; None for one that says nothing of it."""
+    milliseconds = standing.headers.get(headers.ROUTED_AT, "")
+    is_known = milliseconds.isascii() and milliseconds.isdecimal()
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC) if is_known else None
 
 
 def _earliest(head: Standing | None, began: str | None) -> str | None:

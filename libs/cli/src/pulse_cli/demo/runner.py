@@ -1,6 +1,7 @@
 """Runs the demo from an empty folder to a balanced ledger."""
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from pulse_cli.demo.fleet import Fleet
 from pulse_cli.demo.receivers import Receivers, address_of, open_receivers, subscribe
 from pulse_cli.demo.scenario import DEAD, Scenario, set_up
 from pulse_cli.demo.series import load_series
-from pulse_cli.demo.view import Glance, View, open_view
+from pulse_cli.demo.view import Glance, picture_of
 from pulse_cli.embedded.folder import DataFolder
 from pulse_cli.embedded.logins import sync_logins
 from pulse_cli.embedded.plan import embedded_stack
 from pulse_cli.ledger.balance import balance, oldest_waiting_s
 from pulse_cli.ledger.facts import Address, Books, Destination, Sendings
 from pulse_cli.ledger.holdings import read_holdings
+from pulse_cli.screen import Screen, open_screen
 from pulse_cli.target import find_target
 from pulse_control.context import Control
 from pulse_control.route_state import RouteState, route_state
@@ -37,7 +39,7 @@ class Run:
     scenario: Scenario
     receivers: Receivers
     fleet: Fleet
-    view: View
+    screen: Screen
     started: float
 
     async def look(self) -> Books:
@@ -69,7 +71,7 @@ async def run_demo(data: Path, seconds: float) -> Closing:
         open_receivers(sendings) as receivers,
         open_control(target := find_target(data)) as control,
         connect(target.bus) as bus,
-        open_view() as view,
+        open_screen(sys.stderr) as screen,  # stdout is for the ledger
     ):
         scenario = await set_up(control, receivers)
         await sync_logins(control, folder)
@@ -82,7 +84,7 @@ async def run_demo(data: Path, seconds: float) -> Closing:
             scenario=scenario,
             receivers=receivers,
             fleet=fleet,
-            view=view,
+            screen=screen,
             started=time.monotonic(),
         )
         return await _play(run, broker, seconds)
@@ -134,4 +136,4 @@ async def _watch(run: Run) -> None:
             states=states,
         )
         before, sent, delivered = now, ledger.accepted, ledger.delivered
-        run.view.show(glance)
+        run.screen.show(picture_of(glance))

@@ -1,16 +1,12 @@
-"""What the demo shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""What the demo shows while it runs."""
 
-import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from pulse_cli.ledger.balance import Ledger
+from pulse_cli.screen import Picture
 from pulse_contracts.routes import Route
 from pulse_control.route_state import RouteState
 
@@ -30,39 +26,9 @@ class Glance:
     """By route id."""
 
 
-class View(Protocol):
-    """Shows glances."""
-
-    def show(self, glance: Glance) -> None: ...
-
-
-class PlainView:
-    """One line a glance, on stderr, so that stdout stays for the ledger."""
-
-    def show(self, glance: Glance) -> None:
-        sys.stderr.write(f"{summary(glance)}\n")
-        sys.stderr.flush()
-
-
-class LiveView:
-    """A table that is drawn anew."""
-
-    def __init__(self, live: Live) -> None:
-        self._live = live
-
-    def show(self, glance: Glance) -> None:
-        self._live.update(table_of(glance), refresh=True)
-
-
-@asynccontextmanager
-async def open_view() -> AsyncGenerator[View, None]:
-    """Yield the view that suits where stderr goes."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield PlainView()
-        return
-    with Live(console=console, auto_refresh=False) as live:
-        yield LiveView(live)
+def picture_of(glance: Glance) -> Picture:
+    """Return a glance in both forms."""
+    return Picture(lines=summary(glance), drawn=table_of(glance))
 
 
 def summary(glance: Glance) -> str:

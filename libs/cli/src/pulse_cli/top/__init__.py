@@ -1,0 +1,1 @@
+"""What flows and where it stands, watched from the operator's terminal."""
