@@ -122,7 +122,7 @@ async def test_what_a_device_publishes_over_mqtt_begins_a_trace(
 
 
 async def test_a_retry_and_a_dead_letter_stay_in_the_trace(
-    tenant: Tenant, receiver: Receiver, collector: OtlpCollector
+    traced: Pulse, tenant: Tenant, receiver: Receiver, collector: OtlpCollector
 ) -> None:
     device = await tenant.device()
     receiver.behaviour["/bad"] = always(500)
@@ -159,6 +159,8 @@ async def test_a_retry_and_a_dead_letter_stay_in_the_trace(
     # Nothing else went out with these, so there is nothing to link: a retry is a descendant of the first attempt.
     assert not any(span.links for span in spans)
     assert _out_of_time(spans) == []
+    [written] = traced.log("delivery", "dlq_written", trace_id=trace)
+    assert (written["tenant_id"], written["rows"]) == (tenant.tenant_id, 1)
 
 
 def _out_of_time(spans: list[CollectedSpan]) -> list[str]:

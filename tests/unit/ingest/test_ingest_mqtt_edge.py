@@ -2,6 +2,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
+import structlog
 from ingest_builders import ACME, registry, settings
 from ingest_fakes import DevicesInMemory, QuarantineInMemory, TelemetryInMemory
 from prometheus_client import CollectorRegistry
@@ -158,6 +159,25 @@ async def test_the_id_in_a_user_property_goes_before_the_payloads(edge: Edge) ->
 async def test_an_id_that_cannot_be_kept_goes_to_quarantine(edge: Edge) -> None:
     await edge.receive(arrival(properties={"message-id": "x" * 300}))
     assert edge.reasons == ["message_id_invalid"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "event"),
+    [
+        (TOPIC, "message_quarantined"),
+        ("tenant/acme/device/unknown/weather", "message_quarantined"),
+        ("tenant/nobody/device/d/t", "message_rejected"),
+    ],
+)
+async def test_the_line_of_what_is_not_accepted_names_its_trace(edge: Edge, topic: str, event: str) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with structlog.testing.capture_logs() as events:
+        await edge.receive(arrival(topic, b"not json", properties={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}))
+        await edge.receive(arrival(topic, b"not json", properties={"traceparent": "00-canary"}))
+    told, of_no_trace = events
+    assert (told["event"], told["trace_id"]) == (event, trace)
+    assert len(of_no_trace["trace_id"]) == len(trace), "a trace of its own, nothing of what was sent"
+    assert "canary" not in str(events)
 
 
 async def test_a_devices_trace_is_taken_over_without_its_sampled_flag(edge: Edge) -> None:

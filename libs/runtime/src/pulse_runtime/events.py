@@ -39,10 +39,13 @@ BROKER_DISCONNECTED: Final = "broker_disconnected"
 # Streams and consumers.
 PUBLISH_REFUSED: Final = "publish_refused"
 """stream, reason: a stream did not take a message; the sender was not acknowledged."""
+AGE_UNKNOWN: Final = "age_unknown"
+"""cause, error: how old what is owed is could not be measured; the figure shown grows with the clock until it can."""
 
 # Ingest.
 MESSAGE_REJECTED: Final = "message_rejected"
 MESSAGE_QUARANTINED: Final = "message_quarantined"
+"""tenant_id, reason, trace_id, and error where the database refused it: kept in quarantine."""
 MESSAGES_COMMITTED: Final = "messages_committed"
 """stream, messages, failed, duration_s, trace_id (of the first): what arrived together is durable, or was refused."""
 TELEMETRY_STORED: Final = "telemetry_stored"
@@ -74,11 +77,14 @@ ROUTE_ATTEMPT_FAILED: Final = "route_attempt_failed"
 ROUTE_DELIVERY_FAILED_DLQ: Final = "route_delivery_failed_dlq"
 """route_id, error, destination: it will never succeed. Predecessor's name."""
 DLQ_WRITE_FAILED: Final = "dlq_write_failed"
-"""route_id, error, and what is known of tenant_id, message_id, rows (of one try): dead letters are not stored yet, or
-find no room in DEADLETTER; they stay in their stream and are tried again. Predecessor's name."""
+"""route_id, error, and what is known of tenant_id, message_id, trace_id (of the first), rows (of one try): dead letters
+are not stored yet, or find no room in DEADLETTER; they stay in their stream and are tried again. Predecessor's name."""
 DLQ_WRITTEN: Final = "dlq_written"
+"""tenant_id, rows, trace_id (of the first): dead letters of one tenant are in their table."""
 MESSAGE_UNREADABLE: Final = "message_unreadable"
 """subject, stream_seq, error: not in a form that this version knows; it becomes a dead letter, its bytes in it."""
+SIDING_UNREADABLE: Final = "siding_unreadable"
+"""error: what waits could not be looked at; the ages shown of it grow with the clock until it can."""
 ROUTE_TROUBLED: Final = "route_troubled"
 ROUTE_RECOVERED: Final = "route_recovered"
 """route_id, tenant_id, troubled_s, recovery_s: back on the fast lane, so long after the trouble began, and after the

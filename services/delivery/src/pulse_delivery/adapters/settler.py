@@ -179,8 +179,13 @@ class Settler:
         failpoints.hit("delivery.before_dead_letter")
         drops = failpoints.enabled("delivery.drop_dead_letter")
         if not drops and (refused := await self._commit(parcel, record)):
-            message_id = parcel.envelope.message_id
-            _log.error(DLQ_WRITE_FAILED, route_id=address.route, message_id=message_id, error=str(refused))
+            _log.error(
+                DLQ_WRITE_FAILED,
+                route_id=address.route,
+                message_id=parcel.envelope.message_id,
+                trace_id=trace_id_of(parcel.traceparent),
+                error=str(refused),
+            )
             return False
         failpoints.hit("delivery.after_dead_letter")
         self._metrics.dead_letters_total.labels(reason=reason).inc()

@@ -13,6 +13,7 @@ from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import DLQ_WRITE_FAILED, DLQ_WRITTEN
 from pulse_runtime.logging import get_logger
+from pulse_runtime.tracing import trace_id_of
 from pulse_storage import dead_letters
 from pulse_storage.pool import Pool
 
@@ -24,19 +25,25 @@ def dead_letter_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> Batc
     """Return the writer. What it cannot store stays in DEADLETTER, is offered again, and is named in the log."""
 
     async def store(entries: Sequence[Entry[DeadLetterRecord]]) -> None:
-        by_tenant: defaultdict[TenantId, list[DeadLetterRecord]] = defaultdict(list)
+        by_tenant: defaultdict[TenantId, list[Entry[DeadLetterRecord]]] = defaultdict(list)
         for entry in entries:
-            by_tenant[entry.record.envelope.tenant_id].append(entry.record)
-        for tenant, records in by_tenant.items():
+            by_tenant[entry.record.envelope.tenant_id].append(entry)
+        for tenant, owned in by_tenant.items():
+            records, trace_id = [entry.record for entry in owned], trace_id_of(owned[0].message.traceparent)
             try:
                 await dead_letters.store(pool, tenant, records)
             except StorageUnavailable as exc:
                 _log.error(
-                    DLQ_WRITE_FAILED, tenant_id=tenant, route_id=records[0].route_id, rows=len(records), error=str(exc)
+                    DLQ_WRITE_FAILED,
+                    tenant_id=tenant,
+                    route_id=records[0].route_id,
+                    rows=len(records),
+                    trace_id=trace_id,
+                    error=str(exc),
                 )
                 raise
             failpoints.hit("delivery.after_dead_letter_store")
-            _log.info(DLQ_WRITTEN, tenant_id=tenant, rows=len(records))
+            _log.info(DLQ_WRITTEN, tenant_id=tenant, rows=len(records), trace_id=trace_id)
 
     async def keep(message: Incoming, error: str) -> None:
         _log.error(DLQ_WRITE_FAILED, subject=message.subject, stream_seq=message.stream_seq, error=error)

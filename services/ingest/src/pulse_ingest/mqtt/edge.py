@@ -10,6 +10,7 @@ import aiomqtt
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, tenant_id
 from pulse_contracts.topics import DeviceTopic, InvalidTopic, parse_device_topic
+from pulse_ingest.adapters.arrivals import Arrival as TracedArrival
 from pulse_ingest.adapters.arrivals import Arrivals
 from pulse_ingest.adapters.authentication import AuthenticationUnavailable, Authenticator
 from pulse_ingest.domain.admission import Refusal, Submission
@@ -21,6 +22,7 @@ from pulse_runtime.clock import Clock
 from pulse_runtime.events import BROKER_CONNECTED, BROKER_DISCONNECTED, MESSAGE_QUARANTINED, MESSAGE_REJECTED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import IngestMetrics
+from pulse_runtime.tracing import trace_id_of
 
 _log = get_logger(__name__)
 _RECONNECT_S: Final = 0.5
@@ -72,11 +74,12 @@ class MqttEdge:
             # A retained message is repeated at every subscription; it was received when it was published.
             self._count("duplicate")
             return
+        trace = self._arrivals.over_mqtt(arrival.user_properties.get("traceparent"))
         topic = await self._judge_topic(arrival.topic)
         if isinstance(topic, DeviceTopic):
-            await self._submit(topic, arrival)
+            await self._submit(topic, arrival, trace)
         else:
-            await self._quarantine(arrival, topic)
+            await self._quarantine(arrival, topic, trace)
 
     async def _judge_topic(self, topic: str) -> DeviceTopic | Refusal:
         try:
@@ -97,8 +100,7 @@ class MqttEdge:
         except AuthenticationUnavailable:
             return True
 
-    async def _submit(self, topic: DeviceTopic, arrival: Arrival) -> None:
-        trace = self._arrivals.over_mqtt(arrival.user_properties.get("traceparent"))
+    async def _submit(self, topic: DeviceTopic, arrival: Arrival, trace: TracedArrival) -> None:
         submission = Submission(
             topic=topic,
             body=arrival.body,
@@ -107,7 +109,7 @@ class MqttEdge:
         )
         envelope = self._intake.admit(submission)
         if isinstance(envelope, Refusal):
-            await self._quarantine(arrival, envelope)
+            await self._quarantine(arrival, envelope, trace)
             trace.end(topic, envelope)
             return
         while isinstance(outcome := await self._intake.commit(envelope), Busy):
@@ -119,14 +121,14 @@ class MqttEdge:
         trace.end(topic, outcome)
         self._count("duplicate" if outcome.duplicate else "accepted")
 
-    async def _quarantine(self, arrival: Arrival, refusal: Refusal) -> None:
-        tenant = self._tenant_of(arrival.topic)
+    async def _quarantine(self, arrival: Arrival, refusal: Refusal, trace: TracedArrival) -> None:
+        tenant, trace_id = self._tenant_of(arrival.topic), trace_id_of(trace.traceparent)
         if tenant is None:
             self._count("rejected")
-            _log.warning(MESSAGE_REJECTED, protocol="mqtt", reason="tenant_unknown")
+            _log.warning(MESSAGE_REJECTED, protocol="mqtt", reason="tenant_unknown", trace_id=trace_id)
             return
         self._count("quarantined")
-        _log.info(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason)
+        _log.info(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason, trace_id=trace_id)
         record = self._intake.record(tenant, arrival.topic, arrival.body, refusal)
         while isinstance(await self._intake.keep(record), Busy) and arrival.is_owed:
             await self._clock.sleep(_BUSY_PAUSE_S)

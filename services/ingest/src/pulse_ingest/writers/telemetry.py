@@ -79,7 +79,8 @@ class TelemetryWriter:
         except InvalidToken:
             tenant = TenantId("unknown")
         refusal = Refusal(reason="store_refused", field="payload", error=error)
-        _log.error(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason, error=error)
+        trace_id = trace_id_of(message.traceparent)
+        _log.error(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason, error=error, trace_id=trace_id)
         if isinstance(await self._intake.quarantine(tenant, message.subject, message.data, refusal), Busy):
             await message.nak(_UNSTORED_PAUSE_S)
         else:
