@@ -11,6 +11,7 @@ from pulse_bus.errors import BusError
 from pulse_bus.inspection import next_message
 from pulse_contracts.topology import ConsumerSpec
 from pulse_runtime.clock import Clock
+from pulse_runtime.events import AGE_UNKNOWN
 from pulse_runtime.logging import get_logger
 
 _log = get_logger(__name__)
@@ -94,7 +95,7 @@ class OldestAges:
             try:
                 owed = await owed_by(self._connection, self._clock, *consumers)
             except BusError as exc:
-                _log.warning("age_unknown", cause=cause, error=str(exc))
+                _log.warning(AGE_UNKNOWN, cause=cause, error=str(exc))
                 age_s = self._ages[cause].at_most_s()
                 self._show(cause, Owed(messages=self._messages[cause], oldest_age_s=age_s))
             else:

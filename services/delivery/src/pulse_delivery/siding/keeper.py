@@ -19,6 +19,7 @@ from pulse_delivery.siding.sweep import Left
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
 from pulse_runtime.clock import Clock
+from pulse_runtime.events import SIDING_UNREADABLE
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
 
@@ -82,7 +83,7 @@ class TurnKeeper:
             try:
                 await self._read()
             except BusError as exc:
-                _log.warning("siding_unreadable", error=str(exc))
+                _log.warning(SIDING_UNREADABLE, error=str(exc))
                 await self._clock.sleep(_LOOK_S)
             else:
                 return
@@ -109,7 +110,7 @@ class TurnKeeper:
             await self._oldest.measure(self._troubles.all())
             await self._stocktaking.sample()
         except BusError as exc:
-            _log.warning("siding_unreadable", error=str(exc))
+            _log.warning(SIDING_UNREADABLE, error=str(exc))
             self._oldest.could_not_look()
         self._metrics.turns_in_use.set(len(self._turns))
 
