@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from textwrap import dedent
 from typing import Any
@@ -11,14 +12,20 @@ from typing import Any
 import httpx
 import pytest
 from support.pulse import SERVICE_NAMES, Pulse
-from support.receiver import Receiver
+from support.receiver import Receiver, always, hangs
 from support.tenant import Tenant
 from support.waiting import eventually
 
+from pulse_bus.api import api_request
 from pulse_cli.embedded.ports import Ports
 from pulse_runtime.metrics import reference_rows
 
 PATIENT = {"backoff": {"first_s": 600, "cap_s": 600}}
+UNDELIVERED_AGE = "pulse_delivery_oldest_undelivered_age_seconds"
+AGE_WITHIN_S = 5
+"""Measured every two seconds, read every second, on a machine that has other work."""
+NEVER = -1e9
+HANGING, UNROUTED = 3, 5
 NO_PROMETHEUS = "needs Prometheus, which no wheel brings: apt-get install prometheus"
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason=NO_PROMETHEUS)
@@ -116,31 +123,111 @@ async def test_the_predecessors_gauge_is_there(prometheus: Prometheus) -> None:
 async def test_the_oldest_undelivered_age_is_true_by_cause(
     pulse: Pulse, prometheus: Prometheus, receiver: Receiver
 ) -> None:
-    """One route refuses and waits in the siding, one is parked with something in it; the fast lane owes nothing."""
+    """One route is parked with something in it, one waits in the siding, one hangs on the fast lane."""
     tenant: Tenant = await pulse.tenant()
     device = await tenant.device()
-    url = receiver.url("/hook")
-    await receiver.close()
-    refusing = await tenant.webhook(url, name="refusing", topic_filter="tenant/+/device/+/r", policy=PATIENT)
-    parked = await tenant.webhook(url, name="parked", topic_filter="tenant/+/device/+/p", policy=PATIENT)
-    await device.accepted({}, "p")
-    began_parked = time.time()
+    answered = asyncio.Event()
+    receiver.behaviour |= {"/busy": always(503), "/hanging": hangs(until=answered)}
+    parked = await tenant.webhook(receiver.url("/busy"), name="parked", topic_filter="+/+/+/+/p", policy=PATIENT)
+    refusing = await tenant.webhook(receiver.url("/busy"), name="refusing", topic_filter="+/+/+/+/r", policy=PATIENT)
+    await tenant.webhook(receiver.url("/hanging"), name="hanging", topic_filter="+/+/+/+/h", policy={"deadline_s": 60})
+    began: dict[str, float] = {}
+
+    async def send(message_type: str, cause: str) -> None:
+        await device.accepted({}, message_type)
+        began.setdefault(cause, time.time())
+
+    await send("p", "parked")
     await eventually(parked.waiting, what="a message of the route to be parked")
     await parked.set_enabled(enabled=False)
-    await device.accepted({}, "r")
-    began_refusing = time.time()
+    await send("r", "siding")
     await eventually(refusing.waiting, what="a message in the siding")
+    for _ in range(HANGING):
+        await send("h", "fast_lane")
 
-    async def ages() -> dict[str, float]:
-        return await prometheus.query("pulse_delivery_oldest_undelivered_age_seconds")
+    def are_true(shown: dict[str, float]) -> bool:
+        return all(abs(shown.get(cause, NEVER) - (time.time() - at)) < AGE_WITHIN_S for cause, at in began.items())
 
-    def is_true(shown: dict[str, float]) -> bool:
-        expected = {"siding": time.time() - began_refusing, "parked": time.time() - began_parked}
-        return all(abs(shown.get(cause, -99) - age) < 5 for cause, age in expected.items())
+    shown = await eventually(
+        lambda: prometheus.query(UNDELIVERED_AGE),
+        30,
+        until=lambda shown: are_true(shown) and shown["fast_lane"] > AGE_WITHIN_S,
+        what=f"true ages of what waits since {began}",
+    )
+    assert shown["parked"] > shown["siding"] > shown["fast_lane"]
+    # What delivery is scaled on: neither what is parked nor what waits for its own destination.
+    assert await prometheus.query("pulse_delivery_ready_messages") == {"delivery": HANGING}
 
-    shown = await eventually(ages, 20, until=lambda shown: is_true(shown) and shown["siding"] > 4, what="true ages")
-    assert shown["fast_lane"] == 0
-    assert shown["parked"] > shown["siding"]
+    answered.set()
+    began.pop("fast_lane")
+    await eventually(
+        lambda: prometheus.query(UNDELIVERED_AGE),
+        20,
+        until=lambda shown: shown.get("fast_lane") == 0 and are_true(shown),
+        what="an empty fast lane beside what still waits",
+    )
+    await eventually(
+        lambda: prometheus.query("pulse_delivery_ready_messages"),
+        until=lambda shown: shown == {"delivery": 0},
+        what="nothing to be scaled for",
+    )
+
+
+async def test_a_dead_letter_that_is_not_in_its_table_grows_old(
+    pulse: Pulse, prometheus: Prometheus, receiver: Receiver
+) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    receiver.behaviour["/gone"] = always(410)
+    await tenant.webhook(receiver.url("/gone"))
+
+    async with pulse.locked("dead_letter_messages"):
+        await device.accepted({})
+        began = time.time()
+
+        def is_true(shown: dict[str, float]) -> bool:
+            age_s = shown.get("dead_letter", NEVER)
+            return age_s > AGE_WITHIN_S and abs(age_s - (time.time() - began)) < AGE_WITHIN_S
+
+        await eventually(lambda: prometheus.query(UNDELIVERED_AGE), 30, until=is_true, what="a true age")
+    await eventually(
+        lambda: prometheus.query(UNDELIVERED_AGE),
+        30,
+        until=lambda shown: shown.get("dead_letter") == 0,
+        what="the dead letter to be filed",
+    )
+
+
+async def test_what_is_not_routed_is_counted_and_grows_old(
+    pulse: Pulse, prometheus: Prometheus, receiver: Receiver
+) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    await tenant.webhook(receiver.url("/late"))
+
+    async def unrouted() -> tuple[float, float]:
+        names = ("pulse_router_unrouted_messages", "pulse_router_oldest_unrouted_age_seconds")
+        messages, age_s = [(await prometheus.query(name)).get("router", NEVER) for name in names]
+        return messages, age_s
+
+    async with full(pulse, "DELIVERY"):
+        for _ in range(UNROUTED):
+            await device.accepted({})
+        await eventually(
+            unrouted, 30, until=lambda shown: shown[0] == UNROUTED and shown[1] > 3, what="the router's backlog"
+        )
+    await eventually(unrouted, 30, until=lambda shown: shown == (0, 0), what="everything to be routed")
+    await eventually(lambda: len(receiver.of("/late")) == UNROUTED, what="delivery")
+
+
+@asynccontextmanager
+async def full(pulse: Pulse, stream: str) -> AsyncGenerator[None]:
+    """Let a stream refuse everything within the block."""
+    async with pulse.bus() as bus:
+        config = (await api_request(bus, f"STREAM.INFO.{stream}"))["config"]
+        await api_request(bus, f"STREAM.UPDATE.{stream}", {**config, "max_bytes": 1})
+        yield
+        await api_request(bus, f"STREAM.UPDATE.{stream}", config)
 
 
 async def test_what_is_not_stored_grows_old(pulse: Pulse, prometheus: Prometheus) -> None:
