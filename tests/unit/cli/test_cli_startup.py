@@ -37,3 +37,8 @@ def test_a_command_that_asks_only_the_database_does_not_load_the_bus() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_summary_of_a_command_is_the_first_sentence_of_its_help(name: str) -> None:
     assert (load(name).help or "").startswith(COMMANDS[name])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_knows_what_it_is_called_by(name: str) -> None:
+    assert load(name).name == name

@@ -43,6 +43,8 @@ def load(name: str) -> TyperCommand | TyperGroup:
     """Import a command; raises `KeyError` for a name that none has."""
     COMMANDS[name]
     command: Any = typer.main.get_command(import_module(f"pulse_cli.commands.{name}").app)
+    # Only a single command knows its name; pages and messages should show that of a group too.
+    command.name = name
     return command
 
 
