@@ -69,6 +69,7 @@ async def test_without_a_stack_commands_end_with_3(tmp_path: Path) -> None:
         ["device", "create", "d", "--tenant", "a"],
         ["route", "show", "r", "--tenant", "a"],
         ["dlq", "list", "--tenant", "a"],
+        ["trace", "01900000-0000-7000-8000-000000000000"],
         ["migrate"],
         ["provision"],
         ["top"],
@@ -129,6 +130,7 @@ REFUSED: list[tuple[list[str], str]] = [
     ([*_HOOK, "--payload-filter", '{"a": "\\ud800"}'], "payload_filter.a"),
     (["tenant", "create", "x", "--name", "\udcff"], "name"),
     (["provision", "--replicas", "3"], "STREAM.UPDATE.TELEMETRY"),
+    (["trace", "nope"], "message_id"),
 ]
 
 
@@ -154,6 +156,7 @@ async def test_unknown_things_end_with_4(stack: Running, tenant: str) -> None:
         ["device", "rotate", "nope"],
         ["device", "revoke", "nope"],
         ["dlq", "show", "01900000-0000-7000-8000-000000000000"],
+        ["trace", "01900000-0000-7000-8000-000000000000"],
     ]
     for said in await asyncio.gather(*(stack.pulse(*command, "--tenant", tenant) for command in commands)):
         assert said.code == 4, said.err
@@ -322,6 +325,47 @@ async def test_top_goes_on_until_it_is_interrupted(stack: Running, tenant: str) 
         process.send_signal(signal.SIGINT)
         _, _ = await process.communicate()
     assert process.returncode == 130
+
+
+async def test_a_message_is_traced_from_what_is_on_record(stack: Running, tenant: str, receiver: Receiver) -> None:
+    arguments = ["--topic-filter", "#", "--tenant", tenant, "--json"]
+    receiver.behaviour |= {"/busy": always(503), "/dead": always(404)}
+    patient = ["--policy", '{"backoff": {"first_s": 600, "cap_s": 600}}']
+    for name in ("well", "dead", "busy"):
+        await stack.pulse(
+            *("route", "create", "--name", name, "--webhook", receiver.url(f"/{name}"), *patient, *arguments)
+        )
+    token = (await stack.pulse("device", "create", "d", *arguments[2:])).json[0]["token"]
+    other = (await stack.pulse("tenant", "create", f"{tenant}-b", "--json")).json["tenant_id"]
+    message_id = await _post(stack, tenant, "d", token, 202)
+
+    async def trail() -> dict[str, Any]:
+        # At no moment since it was accepted is nothing known of it.
+        return (await stack.pulse("trace", message_id, "--json")).json
+
+    def is_settled(found: dict[str, Any]) -> bool:
+        fates = {route["name"]: route["fate"] for route in found["routes"]}
+        return fates == {"well": "delivered", "dead": "dead_letter", "busy": "siding"} and found["generation"] == 3
+
+    found = await eventually(trail, 60, until=is_settled, what="every fate")
+    assert (found["tenant_id"], found["stored"], found["routed"]) == (tenant, "done", "done")
+    assert found["topic"] == f"tenant/{tenant}/device/d/data"
+    by_name = {route["name"]: route for route in found["routes"]}
+    assert [attempt["status"] for attempt in by_name["well"]["attempts"]] == [204]
+    assert by_name["dead"]["reason"].startswith("status_404: ")
+    assert by_name["busy"]["attempts"][0]["status"] == 503
+    assert found["received_at"] < found["routed_at"] < by_name["busy"]["since"]
+
+    drawn = await stack.pulse("trace", message_id, "--tenant", tenant)
+    lines = drawn.out.splitlines()
+    assert lines[0] == f"{message_id}  tenant {tenant}  {found['topic']}"
+    assert [line.split()[-1] for line in lines if "took" in line].count("204") == 1
+    assert all(any(route["route_id"] in line for line in lines) for route in found["routes"])
+    assert '"v"' not in drawn.out, "no payload"
+
+    elsewhere = await stack.pulse("trace", message_id, "--tenant", other)
+    assert (elsewhere.code, elsewhere.out) == (4, "")
+    assert tenant not in elsewhere.err.replace(other, "")
 
 
 @pytest.mark.parametrize("victim", ["-m pulse_ingest", "nats-server"])

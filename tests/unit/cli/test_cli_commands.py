@@ -50,6 +50,7 @@ NEEDS_A_STACK = [
     ("route", "create", "--tenant", "a", "--name", "r", "--topic-filter", "#", "--webhook", "https://example.com"),
     ("dlq", "list", "--tenant", "acme"),
     ("dlq", "show", "m-1", "--tenant", "acme"),
+    ("trace", "01900000-0000-7000-8000-000000000000"),
     ("migrate",),
     ("provision",),
     ("top",),

@@ -1,6 +1,7 @@
 """Looking at what stands in a stream, without taking anything."""
 
 import json
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +33,14 @@ class Standing:
 async def unacknowledged(
     connection: Connection, stream: str, subject_filter: str, consumer: str | None
 ) -> list[Standing]:
-    """Return what *consumer* has not acknowledged yet: everything above its ack floor, so perhaps a little more.
+    """Return all that `each_unacknowledged` reads."""
+    return [message async for message in each_unacknowledged(connection, stream, subject_filter, consumer)]
+
+
+async def each_unacknowledged(
+    connection: Connection, stream: str, subject_filter: str, consumer: str | None
+) -> AsyncGenerator[Standing]:
+    """Read what *consumer* has not acknowledged yet: everything above its ack floor, so perhaps a little more.
 
     Without a consumer: everything in the stream that the filter selects. What comes while this reads is not looked at:
     a stream may grow as fast as it is read. May raise `ApiError` or `BusUnavailable`.
@@ -41,16 +49,14 @@ async def unacknowledged(
     if consumer is not None:
         info = await api_request(connection, f"CONSUMER.INFO.{stream}.{consumer}")
         if not info["num_pending"] and not info["num_ack_pending"]:
-            return []
+            return
         start = int(info["ack_floor"]["stream_seq"]) + 1
     last = int((await api_request(connection, f"STREAM.INFO.{stream}"))["state"]["last_seq"])
-    found: list[Standing] = []
     while start <= last and (message := await next_message(connection, stream, subject_filter, start)) is not None:
         if message.stream_seq > last:
             break
-        found.append(message)
+        yield message
         start = message.stream_seq + 1
-    return found
 
 
 async def next_message(connection: Connection, stream: str, subject_filter: str, start: int) -> Standing | None:

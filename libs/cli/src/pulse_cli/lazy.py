@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "tenant": "Tenants: who sends and who receives.",
     "device": "Devices: who may send.",
     "route": "Routes: which messages go where.",
+    "trace": "Draw what is on record of one message",
     "dlq": "Dead letters: what was not delivered, and why.",
 }
 """What each command does, for the list of all; the module of the command has the same name."""
