@@ -227,11 +227,14 @@ async def test_spans_follow_the_conventions_and_tell_no_secret(
     bad = await tenant.webhook(receiver.url("/canary-path?key=canary-query"), name="bad")
     await tenant.export("copy", name="copy")
     await tenant.republish("tenant/{tenant_id}/again", name="again")
+    receiver.behaviour["/busy"] = always(503)
+    await tenant.webhook(receiver.url("/busy"), name="busy", topic_filter="+/+/+/+/retried", policy={"max_attempts": 2})
     trace = "e" * 31 + "1"
 
     refused = await device.post(b'{"canary-field": NaN}', traceparent=traceparent("f" * 31 + "1"))
     await device.accepted({"canary-field": "canary-value"}, traceparent=traceparent(trace))
     await device.publish({"canary-field": "canary-value"})
+    await device.accepted({"canary-field": "canary-value"}, "retried")
     spans = await trace_with(
         collector,
         trace,
