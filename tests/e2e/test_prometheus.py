@@ -154,7 +154,8 @@ async def test_the_oldest_undelivered_age_is_true_by_cause(
         until=lambda shown: are_true(shown) and shown["fast_lane"] > AGE_WITHIN_S,
         what=f"true ages of what waits since {began}",
     )
-    assert shown["parked"] > shown["siding"] > shown["fast_lane"]
+    # The fast lane is looked at apart from these two, so its age may be of an earlier or a later moment.
+    assert shown["parked"] > shown["siding"]
     # What delivery is scaled on: neither what is parked nor what waits for its own destination.
     assert await prometheus.query("pulse_delivery_ready_messages") == {"delivery": HANGING}
 
