@@ -13,9 +13,9 @@ from pulse_control import trail_search
 from pulse_control.context import Actor, Control
 from pulse_control.errors import ControlRefused, NotFound
 from pulse_control.tenants import create_tenant
-from pulse_control.trail import Fate, Progress, Trail
+from pulse_control.trail import TELEMETRY, Fate, Progress, Trail
 from pulse_control.trail_search import find_trail
-from pulse_storage import telemetry
+from pulse_storage import telemetry, trails
 from pulse_storage.sealing import KeyRing
 from pulse_testkit.nats import TESTER, Bus
 from pulse_testkit.postgres import Database
@@ -56,7 +56,7 @@ async def records(bus: Bus, database: Database) -> Records:
     return Records(bus, database, control)
 
 
-def envelope(message_id: MessageId, time: datetime = NOW) -> Envelope:
+def envelope(message_id: MessageId, time: datetime = NOW, *, supplied: bool = True) -> Envelope:
     return Envelope(
         message_id=message_id,
         tenant_id=ACME,
@@ -65,7 +65,7 @@ def envelope(message_id: MessageId, time: datetime = NOW) -> Envelope:
         topic=f"tenant/{ACME}/device/{DEVICE}/t",
         time=time,
         received_at=NOW,
-        supplied_id=True,
+        supplied_id=supplied,
         traceparent=None,
         payload=b"{}",
     )
@@ -89,11 +89,12 @@ async def test_what_was_only_accepted_waits_and_is_its_own_tenants(records: Reco
 async def test_a_row_is_found_whatever_the_device_says_of_its_time(records: Records, *, supplied: bool) -> None:
     message_id = supplied_message_id(ACME, DEVICE, "m-1") if supplied else new_message_id()
     measured = NOW - timedelta(days=364)
-    await records.store(envelope(message_id, measured))
+    await records.store(envelope(message_id, measured, supplied=supplied))
 
     found = await records.trail(message_id)
 
     assert (found.tenant_id, found.stored, found.measured_at) == (ACME, Progress.DONE, measured)
+    assert (found.stored_at is not None) is supplied
     assert (found.routed, found.generation) == (Progress.UNKNOWN, None)
     with pytest.raises(NotFound):
         await records.trail(message_id, GLOBEX)
@@ -140,6 +141,22 @@ async def test_a_stream_with_too_much_in_it_is_named(records: Records, monkeypat
         await records.stand(subjects.siding("webhook", GLOBEX, ROUTE), b"{}", f"other-{number}")
     assert (await records.trail(message_id)).not_searched == ("SIDING",)
     assert (await records.trail(message_id, ACME)).not_searched == ()
+
+
+async def test_a_table_that_takes_too_long_is_named_and_the_rest_is_told(
+    records: Records, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "_SEARCH_S", 0.1)
+    message_id = new_message_id()
+    await records.stand(
+        subjects.siding("webhook", ACME, ROUTE), envelope(message_id).encode(), f"{message_id}:{ROUTE}:s"
+    )
+    owner = await database.owner()
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE telemetry IN ACCESS EXCLUSIVE MODE")
+        found = await records.trail(message_id)
+    assert (found.stored, found.not_searched) == (Progress.UNKNOWN, (TELEMETRY,))
+    assert [route.fate for route in found.routes] == [Fate.SIDING]
 
 
 @pytest.mark.parametrize("text", ["nope", "", "01890000-0000-7000-8000", "\udcff"])

@@ -8,7 +8,7 @@ import pytest
 
 from pulse_cli.trail_view import show_trail
 from pulse_contracts.ids import MessageId, TenantId
-from pulse_control.trail import Attempt, Fate, Progress, RouteTrail, Trail
+from pulse_control.trail import TELEMETRY, Attempt, Fate, Progress, RouteTrail, Trail
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 FIRST, SECOND = (f"01900000-0000-7000-8000-00000000000{number}" for number in (1, 2))
@@ -30,6 +30,7 @@ TRAIL = Trail(
     received_at=NOON,
     measured_at=NOON,
     stored=Progress.DONE,
+    stored_at=None,
     routed=Progress.DONE,
     routed_at=later(0.02),
     generation=3,
@@ -88,8 +89,10 @@ def test_every_fate_has_words(fate: Fate) -> None:
 @pytest.mark.parametrize(
     ("trail", "words"),
     [
+        (replace(TRAIL, stored_at=later(0.1)), "stored  +100 ms"),
         (replace(TRAIL, stored=Progress.WAITING), "waits to be stored"),
         (replace(TRAIL, stored=Progress.UNKNOWN), "not in telemetry"),
+        (replace(TRAIL, stored=Progress.UNKNOWN, not_searched=[TELEMETRY]), "could not be found out in time"),
         (replace(EMPTY, routed=Progress.WAITING), "waits to be routed"),
         (EMPTY, "which routes judged it is not on record"),
         (replace(EMPTY, routed=Progress.DONE, generation=0), "by generation 0 of the routes  nothing is on record"),

@@ -16,7 +16,7 @@ from pulse_storage.trails import Judged, NamedRoute, Recorded, StoredMessage
 ACME = TenantId("acme")
 MESSAGE = MessageId("01900000-0000-7000-8000-000000000000")
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
-NOTHING = Recorded(stored=None, judged=None, attempts=())
+NOTHING = Recorded(stored=None, is_searched=True, judged=None, attempts=())
 NOWHERE = Standing(
     tenant=None,
     envelope=None,
@@ -40,7 +40,7 @@ ENVELOPE = Envelope(
     traceparent=None,
     payload=b"{}",
 )
-STORED = StoredMessage(device_id="d1", type="t", topic=ENVELOPE.topic, time=NOON, received_at=NOON)
+STORED = StoredMessage(device_id="d1", type="t", topic=ENVELOPE.topic, time=NOON, received_at=NOON, stored_at=None)
 
 
 def later(seconds: float) -> datetime:

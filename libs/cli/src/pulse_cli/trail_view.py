@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from pulse_control.trail import Attempt, Fate, Progress, RouteTrail, Trail
+from pulse_control.trail import TELEMETRY, Attempt, Fate, Progress, RouteTrail, Trail
 
 _MOST_ERROR_CHARS: Final = 160
 _WIDTH: Final = 10_000
@@ -44,7 +44,7 @@ def draw_trail(trail: Trail) -> Tree:
     """Return the tree: the message, its steps, below routing each route, below a route each attempt."""
     tree = Tree(_line(trail.message_id, f"tenant {trail.tenant_id}", trail.topic or "topic unknown"))
     tree.add(_line("accepted", _accepted(trail)))
-    tree.add(_line(_stored(trail.stored)))
+    tree.add(_line(_stored(trail), _since(trail.stored_at, trail.received_at)))
     routing = tree.add(_line(_routed(trail)))
     for route in trail.routes:
         _add_route(routing, route, trail.received_at)
@@ -62,16 +62,18 @@ def _accepted(trail: Trail) -> str:
     return f"{accepted}, measured {_moment(trail.measured_at)} by the device's clock" if trail.measured_at else accepted
 
 
-def _stored(progress: Progress) -> str:
-    match progress:
+def _stored(trail: Trail) -> str:
+    match trail.stored:
         case Progress.DONE:
             return "stored"
         case Progress.WAITING:
             return "waits to be stored"
+        case Progress.UNKNOWN if TELEMETRY in trail.not_searched:
+            return "whether it is stored could not be found out in time"
         case Progress.UNKNOWN:
             return "not in telemetry: its row was removed, or the database refused it (quarantine)"
         case _:
-            assert_never(progress)
+            assert_never(trail.stored)
 
 
 def _routed(trail: Trail) -> str:

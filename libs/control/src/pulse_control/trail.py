@@ -4,12 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import MessageId, TenantId
 from pulse_contracts.records import AttemptRecord, DeadLetterRecord
 from pulse_storage.dead_letters import DeadLetterRow
 from pulse_storage.trails import Judged, NamedRoute, Recorded
+
+TELEMETRY: Final = "telemetry"
+"""The table, among what was not looked through."""
 
 
 class Progress(StrEnum):
@@ -73,6 +77,8 @@ class Trail:
     measured_at: datetime | None
     """By the device's clock, if that was credible."""
     stored: Progress
+    stored_at: datetime | None
+    """None also where it is stored and when is not on record: only ids that devices supply are kept with a time."""
     routed: Progress
     routed_at: datetime | None
     """At the latest, and within half a second."""
@@ -80,7 +86,7 @@ class Trail:
     """Of the tenant's routes that judged it."""
     routes: Sequence[RouteTrail]
     not_searched: Sequence[str]
-    """Streams that hold so much that not all of it was looked at."""
+    """Streams, and the table `TELEMETRY`, that hold so much that not all of it was looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,11 +152,12 @@ def assemble(
         received_at=source.received_at if source else None,
         measured_at=source.time if source else None,
         stored=_progress(is_done=recorded.stored is not None, waits=standing.unstored),
+        stored_at=recorded.stored.stored_at if recorded.stored else None,
         routed=_progress(is_done=is_routed, waits=standing.unrouted),
         routed_at=_first([match.routed_at for match in standing.matches]) or (judged.judged_at if judged else None),
         generation=judged.generation if judged else None,
         routes=routes,
-        not_searched=standing.not_searched,
+        not_searched=(*(() if recorded.is_searched else (TELEMETRY,)), *standing.not_searched),
     )
 
 

@@ -43,6 +43,7 @@ _MOST_READ: Final = 10_000
 _OWN_IDS: Final = 7
 """The version of ids that Pulse makes, which hold their time; supplied ones give theirs away nowhere."""
 _CLOCKS: Final = timedelta(minutes=1)
+_LIKELY: Final = timedelta(minutes=10)
 _YEAR_AND_A_DAY, _TWO_DAYS = timedelta(days=366), timedelta(days=2)
 """What a device may say of its time is at most a year old and a day early."""
 _STORED_AT: Final = "Nats-Time-Stamp"
@@ -82,12 +83,10 @@ def _span(message_id: MessageId) -> Span:
     accepted = _time_of(message_id)
     if accepted is None or accepted > latest:
         beginning = datetime.fromtimestamp(0, UTC)
-        return Span(accepted_from=beginning, measured_from=beginning, measured_until=latest)
-    return Span(
-        accepted_from=accepted - _CLOCKS,
-        measured_from=accepted - _YEAR_AND_A_DAY,
-        measured_until=accepted + _TWO_DAYS,
-    )
+        return Span(accepted_from=beginning, measured=[(beginning, latest)])
+    likely = (accepted - _LIKELY, accepted + _LIKELY)
+    possible = (accepted - _YEAR_AND_A_DAY, accepted + _TWO_DAYS)
+    return Span(accepted_from=accepted - _CLOCKS, measured=[likely, possible])
 
 
 def _time_of(message_id: MessageId) -> datetime | None:
