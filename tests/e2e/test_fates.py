@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Callable, Sized
 from functools import partial
 from itertools import count, cycle
@@ -24,6 +25,7 @@ from pulse_storage import dead_letters
 from pulse_testkit.proxy import TcpProxy
 
 LONG_ENOUGH_S = 20.0
+_OLD_S = 4
 _numbers = count(1)
 
 
@@ -213,6 +215,26 @@ async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pu
     assert {row.reason for row in found} == {"max_age"}
     assert all(0 < len(row.error_message) <= 2000 for row in found)
     assert await route.waiting() == 0
+
+
+async def test_age_counts_before_the_first_attempt_too_but_not_while_parked(pulse: Pulse, receiver: Receiver) -> None:
+    tenant = await pulse.tenant()
+    device = await tenant.device()
+    patience = {"max_age_s": _OLD_S}
+    late = await tenant.webhook(receiver.url("/late"), name="late", policy=patience)
+    parked = await tenant.webhook(receiver.url("/parked"), name="parked", policy=patience)
+    await parked.set_enabled(enabled=False)
+    async with pulse.stack.down("delivery"):
+        message_id = await device.accepted({"n": 1})
+        sent_at = time.monotonic()
+        await eventually(lambda: time.monotonic() - sent_at > _OLD_S + 0.5, what="its growing old")
+
+    [dead] = await eventually(tenant.dead_letters, LONG_ENOUGH_S)
+    assert (dead.route_id, dead.reason, dead.attempts) == (late.route_id, "max_age", 0)
+    assert not receiver.of("/late")
+    await parked.set_enabled(enabled=True)
+    await eventually(lambda: [request.message_id for request in receiver.of("/parked")] == [message_id])
+    assert len(await tenant.dead_letters()) == 1
 
 
 async def test_destination_that_comes_back_gets_what_waited(pulse: Pulse, receiver: Receiver) -> None:
