@@ -143,9 +143,10 @@ class PullConsumer:
         try:
             while True:
                 self._note_alive()
+                # First: what changes while this asks and signals must not be missed until the next tick.
+                self._changed.clear()
                 await self._refill()
                 await self._hold()
-                self._changed.clear()
                 # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the event.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_TICK_S):
@@ -252,7 +253,8 @@ class PullConsumer:
         # 503 says that nobody listens on the consumer's subject; its description is whatever header comes next.
         if status == _NOBODY_STATUS or "Deleted" in (message.headers or {}).get("Description", ""):
             self.trouble = f"{self.name}: the consumer is missing, or its stream has no leader"
-        elif status in _EXPIRED or (pull and pull.remaining < pull.asked):
+        elif status in _EXPIRED or pull is None or pull.remaining < pull.asked:
+            # Without a pull it tells of one that has brought all: "Batch Completed", and a 409 too.
             self._changed.set()
             return
         # What was refused before it brought anything would be refused again, as fast as the server answers.
