@@ -4,12 +4,13 @@ import asyncio
 import operator
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from support.processes import connected_from
 from support.pulse import Pulse, running
 from support.receiver import Answer, Behaviour, Receiver, Request, always, open_receiver
 from support.replicas import Replica, replica
@@ -17,7 +18,7 @@ from support.tenant import ACTOR, Device, Route, Tenant
 from support.turns import turns, turns_of
 from support.waiting import eventually
 
-from pulse_bus.inspection import unacknowledged
+from pulse_bus.inspection import Standing, unacknowledged
 from pulse_contracts.envelope import decode_envelope
 from pulse_contracts.subjects import RouteAddress, parse_route_address
 from pulse_contracts.turns import TurnListing
@@ -31,15 +32,15 @@ Pair = tuple[str, str]
 """Message id and route id."""
 
 SHARED = {"PULSE_DELIVERY_REPLICAS": "3"}
-STEPS = ("paused", "before_shunt", "after_shunt", "probe")
-FAULTS = [(verb, step) for verb in ("stop", "kill") for step in STEPS]
-"""A process is frozen beside two others, and killed beside one."""
-HEALTHY, MOST_SICK = 3, 30
-AT_SHUNT = 5
+AMONG_THREE = [("stop", "paused"), ("kill", "before_shunt"), ("stop", "after_shunt"), ("kill", "probe")]
+AMONG_TWO = [("kill", "paused"), ("stop", "before_shunt"), ("kill", "after_shunt"), ("stop", "probe")]
+FAULTS = AMONG_THREE + AMONG_TWO
+"""A process is frozen or killed at each step, beside two others or beside one."""
+HEALTHY, MOST_SICK = 3, 19
+AT_SHUNT = 8
+"""So late that the process serves a route by then: at first one message is sent of each sick route, to any process."""
 INTERVAL_S = 0.03
 ADOPTED_WITHIN_S = 5.0
-SLACK_S = 3.0
-"""On a machine that is busy with other tests."""
 SETTLED_WITHIN_S = 60.0
 IN_HAND_S = 4.0
 """So long an attempt and its acknowledgement take at most: the deadline, then the attempt's record gathers."""
@@ -60,7 +61,11 @@ class Campaign:
     sent_at: dict[Pair, float] = field(default_factory=dict[Pair, float])
     hanging: Counter[str] = field(default_factory=Counter[str])
     healed: asyncio.Event = field(default_factory=asyncio.Event)
+    is_serving: bool = False
+    """Whether the process has a turn; until then the sick routes get one message each."""
     struck_at: float = 0.0
+    moving: set[str] = field(default_factory=set[str])
+    """Matches that stood in the siding when it was struck, and were not acknowledged where they came from."""
     left: dict[RouteAddress, TurnListing] = field(default_factory=dict[RouteAddress, TurnListing])
     """The turns of the process when it was struck."""
     adopted: dict[RouteAddress, TurnListing] = field(default_factory=dict[RouteAddress, TurnListing])
@@ -115,19 +120,49 @@ class Campaign:
         return {(message_id, route_id) for message_id, _, route_id in pairs}
 
     def in_hand(self) -> set[str]:
-        """The matches that the process may have had in hand when it was struck: new ones, and those just tried.
+        """The matches that the process may have had in hand when it was struck.
 
-        One that it had moved to the siding and not acknowledged comes from there and, to any process, once more.
+        What it had tried just before, or tries when it wakes: its own connections tell. What was on its way into the
+        siding comes from there and, to any process, once more: the server tells.
         """
-        tried = [(request.webhook_id, request.at) for request in self.receiver.received]
-        moments = [*tried, *((f"{message_id}:{route_id}", at) for (message_id, route_id), at in self.sent_at.items())]
-        return {webhook_id for webhook_id, at in moments if -IN_HAND_S <= at - self.struck_at <= 0}
+        pid, since = self.victim.child.pid, self.struck_at - IN_HAND_S
+        return self.moving | {r.webhook_id for r in self.receiver.received if r.sender == pid and r.at >= since}
+
+    async def note_moving(self) -> None:
+        async with self.pulse.bus() as bus:
+            subject = f"delivery.*.{self.tenant.tenant_id}.*"
+            owed = _pairs(await unacknowledged(bus, "DELIVERY", subject, "deliver-webhook"))
+        recent = (pair for pair in owed & await self.waiting() if self._was_new_at_the_strike(pair))
+        self.moving = {f"{message_id}:{route_id}" for message_id, route_id in recent}
+
+    def _was_new_at_the_strike(self, pair: Pair) -> bool:
+        return 0 <= self.struck_at - self.sent_at.get(pair, self.struck_at) <= IN_HAND_S
 
     async def waiting(self) -> set[Pair]:
         """What stands in the siding."""
         async with self.pulse.bus() as bus:
-            standing = await unacknowledged(bus, "SIDING", f"siding.*.{self.tenant.tenant_id}.*", None)
-        return {(decode_envelope(m.data).message_id, parse_route_address(m.subject).route) for m in standing}
+            return _pairs(await unacknowledged(bus, "SIDING", f"siding.*.{self.tenant.tenant_id}.*", None))
+
+
+def _pairs(standing: Iterable[Standing]) -> set[Pair]:
+    return {(decode_envelope(m.data).message_id, parse_route_address(m.subject).route) for m in standing}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What the campaigns share."""
+
+    pulse: Pulse
+    receiver: Receiver
+    stack: AsyncExitStack
+    """Ends the processes that were struck, when all is over."""
+    pids: list[int]
+    """Of every delivery process."""
+
+    async def replica(self, name: str, **variables: str) -> Replica:
+        made = await self.stack.enter_async_context(replica(self.pulse, name, **SHARED, **variables))
+        self.pids.append(made.child.pid)
+        return made
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +175,14 @@ async def campaigns(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[
         AsyncExitStack() as stack,
     ):
         made: dict[tuple[str, str], Campaign] = {}
-        async with replica(pulse, "delivery-steady", **SHARED):
-            for verb, step in FAULTS[: len(STEPS)]:
-                made[verb, step] = await _campaign(pulse, receiver, verb, step, stack)
-        for verb, step in FAULTS[len(STEPS) :]:
-            made[verb, step] = await _campaign(pulse, receiver, verb, step, stack)
+        stage = Stage(pulse=pulse, receiver=receiver, stack=stack, pids=[pulse.stack.pid("delivery")])
+        receiver.sender_of = lambda port: connected_from(port, stage.pids)
+        async with replica(pulse, "delivery-steady", **SHARED) as steady:
+            stage.pids.append(steady.child.pid)
+            for verb, step in AMONG_THREE:
+                made[verb, step] = await _campaign(stage, verb, step)
+        for verb, step in AMONG_TWO:
+            made[verb, step] = await _campaign(stage, verb, step)
         for campaign in made.values():
             if campaign.victim.child.status is None:
                 campaign.victim.thaw()
@@ -157,9 +195,9 @@ async def campaigns(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[
 async def test_troubled_routes_are_adopted(campaigns: dict[tuple[str, str], Campaign], verb: str, step: str) -> None:
     campaign = campaigns[verb, step]
     print(f"{verb} {step}: {len(campaign.left)} turns adopted after {campaign.adopted_after_s:.2f} s")
+    assert campaign.left
     assert campaign.adopted.keys() == campaign.left.keys()
-    assert step not in {"probe", "paused"} or campaign.left
-    assert campaign.adopted_after_s <= ADOPTED_WITHIN_S + SLACK_S
+    assert campaign.adopted_after_s <= ADOPTED_WITHIN_S
 
 
 @pytest.mark.parametrize(("verb", "step"), FAULTS)
@@ -185,8 +223,10 @@ async def test_only_what_the_process_had_in_hand_is_delivered_twice(
     campaign = campaigns[verb, step]
     times = Counter(request.webhook_id for request in campaign.accepted())
     twice = {webhook_id for webhook_id, count in times.items() if count > 1}
-    print(f"{verb} {step}: {len(twice)} of {len(times)} delivered twice")
-    assert twice - campaign.in_hand() == set()
+    in_hand = campaign.in_hand()
+    print(f"{verb} {step}: {len(twice)} of {len(times)} delivered twice, {len(in_hand)} in hand")
+    assert all(request.sender for request in campaign.accepted()), "each connection was traced to its process"
+    assert twice - in_hand == set()
 
 
 @pytest.mark.parametrize("verb", ["stop", "kill"])
@@ -198,16 +238,17 @@ async def test_a_pause_outlives_the_process_that_made_it(campaigns: dict[tuple[s
 
 
 async def test_every_process_delivers_and_serves(campaigns: dict[tuple[str, str], Campaign]) -> None:
-    campaign = campaigns["stop", "probe"]
+    campaign = campaigns["kill", "probe"]
     for process in ("delivery", "delivery-steady", campaign.victim.name):
         assert campaign.pulse.log(process, ROUTE_DELIVERED, tenant_id=campaign.tenant.tenant_id)
         assert campaign.pulse.log(process, ROUTE_TROUBLED)
 
 
-async def _campaign(pulse: Pulse, receiver: Receiver, verb: str, step: str, stack: AsyncExitStack) -> Campaign:
+async def _campaign(stage: Stage, verb: str, step: str) -> Campaign:
+    pulse, receiver = stage.pulse, stage.receiver
     tenant = await pulse.tenant(f"{verb}-{step.replace('_', '-')}")
     point = {FAILPOINTS: f"delivery.{step}={verb}:{AT_SHUNT}"} if "shunt" in step else {}
-    victim = await stack.enter_async_context(replica(pulse, f"delivery-{verb}-{step}", **SHARED, **point))
+    victim = await stage.replica(f"delivery-{verb}-{step}", **point)
     device = await tenant.device()
     campaign = Campaign(pulse=pulse, receiver=receiver, tenant=tenant, device=device, victim=victim, step=step)
     for number in range(HEALTHY):
@@ -217,6 +258,7 @@ async def _campaign(pulse: Pulse, receiver: Receiver, verb: str, step: str, stac
         await _until_it_serves(campaign)
         await _strike(campaign, verb)
         campaign.left = await turns_of(pulse, victim.owner)
+        await campaign.note_moving()
         await eventually(lambda: _all_adopted(campaign), 20, what="adoption")
     finally:
         sending.cancel()
@@ -226,19 +268,19 @@ async def _campaign(pulse: Pulse, receiver: Receiver, verb: str, step: str, stac
 
 async def _keep_sending(campaign: Campaign) -> None:
     for number in count():
-        await campaign.send(campaign.routes[number % len(campaign.routes)])
+        routes = campaign.routes if campaign.is_serving else campaign.routes[:HEALTHY]
+        await campaign.send(routes[number % len(routes)])
         await asyncio.sleep(INTERVAL_S)
 
 
 async def _until_it_serves(campaign: Campaign) -> None:
-    """Make routes troubled until one of them is the victim's, and in the step that is asked for."""
+    """Make routes troubled until one of them is the victim's."""
     for number in range(MOST_SICK):
-        if _is_struck(campaign):
-            return
         await campaign.add(f"sick-{number}", campaign.sick())
         await campaign.send(route := campaign.routes[-1])
         await eventually(lambda: _has_turn(campaign, route), 20, what="a turn")
-        if campaign.step in {"probe", "paused"} and await campaign.served():
+        if await campaign.served():
+            campaign.is_serving = True
             return
     raise AssertionError("the process serves no route")
 
@@ -248,7 +290,7 @@ def _is_struck(campaign: Campaign) -> bool:
 
 
 async def _has_turn(campaign: Campaign, route: Route) -> bool:
-    return _is_struck(campaign) or any(address.route == route.route_id for address in await turns(campaign.pulse))
+    return any(address.route == route.route_id for address in await turns(campaign.pulse))
 
 
 async def _strike(campaign: Campaign, verb: str) -> None:

@@ -1,6 +1,8 @@
 """Finds processes, by the folder that they work on or by who started them."""
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -38,6 +40,23 @@ def children(pid: int) -> set[int]:
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {pid}
+
+
+def connected_from(port: int, pids: Iterable[int]) -> int | None:
+    """Return which of the processes has the connection whose own end is that port of 127.0.0.1, None if none has."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
+    ours = f"0100007F:{port:04X}"
+    sockets = {f"socket:[{fields[9]}]" for line in lines if (fields := line.split())[1] == ours}
+    return next((pid for pid in pids if sockets & _descriptors(pid)), None)
+
+
+def _descriptors(pid: int) -> set[str]:
+    found: set[str] = set()
+    with suppress(OSError):  # the process is gone
+        for handle in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # it was closed meanwhile
+                found.add(str(handle.readlink()))
+    return found
 
 
 def alive(pids: set[int]) -> set[int]:

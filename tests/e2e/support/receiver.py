@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ class Request:
     body: bytes
     at: float
     """By the monotonic clock."""
+    sender: int | None = None
+    """The id of the process that it came from, if the receiver was told how to find that out."""
 
     @property
     def webhook_id(self) -> str:
@@ -53,8 +56,10 @@ Behaviour = Callable[[Request], Answer | Awaitable[Answer]]
 class Receiver:
     """Listens on one port as long as it is open; the port stays reserved while it is closed, and refuses."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.port = port
+        self._host = host
+        self._tls = tls
         self.received: list[Request] = []
         """Everything that came, whatever was answered."""
         self.accepted: list[Request] = []
@@ -63,6 +68,8 @@ class Receiver:
         """By path; without one it is 204 at once."""
         self.concurrent = 0
         self.most_concurrent = 0
+        self.sender_of: Callable[[int], int | None] = lambda _port: None
+        """Says whose connection it is, by its port at the other end; asked once, while the connection is new."""
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -78,7 +85,9 @@ class Receiver:
         return [request for request in self.received if request.path == path]
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, reuse_address=True)
+        self._server = await asyncio.start_server(
+            self._accept, self._host, self.port, reuse_address=True, ssl=self._tls
+        )
 
     async def close(self) -> None:
         """Refuse from now on; connections that stand are cut."""
@@ -96,8 +105,9 @@ class Receiver:
         task.add_done_callback(self._connections.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sender = self.sender_of(writer.get_extra_info("peername")[1])
         try:
-            while request := await _read(reader):
+            while request := await _read(reader, sender):
                 await self._answer(request, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # the sender gave up, or we did
@@ -124,7 +134,7 @@ class Receiver:
         await writer.drain()
 
 
-async def _read(reader: asyncio.StreamReader) -> Request | None:
+async def _read(reader: asyncio.StreamReader, sender: int | None) -> Request | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
@@ -132,7 +142,7 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(path=first.split(" ")[1], headers=headers, body=body, at=time.monotonic())
+    return Request(path=first.split(" ")[1], headers=headers, body=body, at=time.monotonic(), sender=sender)
 
 
 def always(status: int, **headers: str) -> Behaviour:
@@ -165,9 +175,14 @@ def takes(seconds: float) -> Behaviour:
 async def open_receiver() -> AsyncGenerator[Receiver, None]:
     """Yield a receiver that listens on a port of its own."""
     with Ports() as ports:
-        receiver = Receiver(ports.hold("receiver").port)
-        await receiver.open()
-        try:
+        async with listening(Receiver(ports.hold("receiver").port)) as receiver:
             yield receiver
-        finally:
-            await receiver.close()
+
+
+@asynccontextmanager
+async def listening(receiver: Receiver) -> AsyncGenerator[Receiver, None]:
+    await receiver.open()
+    try:
+        yield receiver
+    finally:
+        await receiver.close()
