@@ -16,6 +16,9 @@ pytestmark = pytest.mark.alone
 
 TENANTS, ROUTES_EACH = 20, 10
 ANSWERS_AFTER_S = 0.6
+BUSY, AT_ONCE, EVERY_S = 5, 20, 1.0
+"""Sent to the busy routes: 20 a second of the 26 that 16 attempts of 0.6 s each sustain, so that some wait."""
+SECONDS = 4.0
 FROZEN_S = 3.0
 NORMAL_WITHIN_S = 10.0
 
@@ -32,10 +35,19 @@ async def test_routes_that_answer_in_600_ms_at_a_rate_they_can_sustain_stay_out_
 ) -> None:
     receiver.behaviour["/slow"] = takes(ANSWERS_AFTER_S)
     fleet = await make_fleet(pulse, receiver, "/slow", tenants=TENANTS, routes_each=ROUTES_EACH)
-    await fleet.send_for(4.0, every_s=0.5)
+    await fleet.send_for(1.0)
+    began = time.monotonic()
+    await fleet.burst_for(SECONDS, AT_ONCE, every_s=EVERY_S, tenants=BUSY)
+    rate = AT_ONCE * SECONDS / EVERY_S / (time.monotonic() - began)
     await _expect_all_delivered_once(fleet, receiver, "/slow")
-    print(f"slow: {len(fleet.sent)} messages over {len(fleet.routes)} routes, {receiver.most_concurrent} at once")
+    waited = sum(took_s > ANSWERS_AFTER_S / 2 for took_s in _latencies_s(fleet, receiver, "/slow").values())
+    print(
+        f"slow: {len(fleet.sent)} messages, {rate:.1f} a second to each of {BUSY} of {len(fleet.routes)} "
+        f"routes, {receiver.most_concurrent} at once, {waited} waited first"
+    )
+    assert rate >= 0.8 * AT_ONCE / EVERY_S, "the devices kept their pace"
     assert receiver.most_concurrent > len(fleet.routes) / 4, "the destinations were slow"
+    assert waited > BUSY, "some waited in their lanes"
     await _expect_no_trouble(pulse, fleet)
 
 

@@ -37,6 +37,14 @@ class Fleet:
         """Send so many messages at once for the first route of every tenant."""
         await asyncio.gather(*(self._send(tenant, self.types[:1] * count) for tenant in self.tenants))
 
+    async def burst_for(self, seconds: float, count: int, *, every_s: float, tenants: int) -> None:
+        """Send so many at once for the first route of some tenants, again and again, one tenant after the other."""
+        for _ in range(round(seconds / every_s)):
+            for tenant in self.tenants[:tenants]:
+                pause = asyncio.create_task(asyncio.sleep(every_s / tenants))
+                await self._send(tenant, self.types[:1] * count)
+                await pause
+
     async def _send(self, tenant: Tenant, types: Sequence[str] | None = None) -> None:
         at = time.monotonic()
         ids = await tenant.batch(*((_DEVICE, name, {"at": at}) for name in types or self.types))
