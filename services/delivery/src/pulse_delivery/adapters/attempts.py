@@ -7,10 +7,10 @@ from pulse_contracts.outcome import Delivered, Failed, Outcome
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.attempt_spans import AttemptSpans
 from pulse_delivery.adapters.route_book import Destination
-from pulse_delivery.adapters.settler import Result
 from pulse_delivery.domain.memory import DeliveredMemory
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.ports import Sender
+from pulse_delivery.domain.result import Result
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger

@@ -42,6 +42,11 @@ class RouteBook:
         found = self._destinations.get(route)
         return found if found and found.route.revision >= revision else None
 
+    def is_parked(self, route: RouteId) -> bool:
+        """Whether a route is disabled as far as the book knows: what waits of it rests."""
+        found = self._destinations.get(route)
+        return found is not None and not found.route.enabled and not found.route.deleted
+
     def rate_of(self, route: RouteId) -> Rate | None:
         """Return the rate in a route's policy as it is now."""
         found = self._destinations.get(route)

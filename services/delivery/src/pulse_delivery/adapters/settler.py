@@ -1,8 +1,7 @@
 """Carries out dispositions. Effects always come before acks; an effect that cannot be had now is tried again."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Final
 
 from pulse_bus.errors import BusUnavailable, PublishRefused
@@ -20,6 +19,7 @@ from pulse_delivery.adapters.patience import publish_patiently
 from pulse_delivery.adapters.remains import UNREADABLE, remains_of
 from pulse_delivery.adapters.shunts import Shunts
 from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.result import Result
 from pulse_delivery.domain.room import Claim
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
@@ -37,15 +37,6 @@ from pulse_runtime.tracing import trace_id_of
 
 _log = get_logger(__name__)
 _FULL_PAUSE_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What one attempt came to, and when."""
-
-    outcome: Outcome
-    began: datetime
-    took_s: float
 
 
 class Settler:
@@ -144,6 +135,10 @@ class Settler:
             await message.ack()
         else:
             await message.nak(_FULL_PAUSE_S)
+
+    async def bury_of_deleted(self, message: Incoming, parcel: Parcel, route: Route) -> None:
+        """Make a dead letter of a message whose route was deleted, then acknowledge."""
+        await self.dead_letter(message, parcel, route, "route_deleted", "the route was deleted")
 
     async def bury_unreadable(self, message: Incoming, error: str) -> None:
         """Make a dead letter of a message that nobody here can read, all its bytes in it, then acknowledge.

@@ -18,12 +18,13 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
-from pulse_delivery.adapters.settler import Result, Settler
+from pulse_delivery.adapters.settler import Settler
 from pulse_delivery.domain.decide import Attempt, decide, is_overdue, overdue, waits_since
 from pulse_delivery.domain.holding import Holding, Load
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.domain.result import Result
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.domain.uplink import reach_of
 from pulse_delivery.lanes.outage import Outage, Verdict
@@ -164,10 +165,7 @@ class FastLane:
         elif self._attempts.was_delivered(item.parcel):
             self._spawn(item.message.ack(), item.message)
         elif route.deleted:
-            self._spawn(
-                self._settler.dead_letter(item.message, item.parcel, route, "route_deleted", "the route was deleted"),
-                item.message,
-            )
+            self._spawn(self._settler.bury_of_deleted(item.message, item.parcel, route), item.message)
         elif not route.enabled:
             self._shunt(item, "parked")
         elif is_overdue(item.parcel.routed_at, route, self._clock.now()):

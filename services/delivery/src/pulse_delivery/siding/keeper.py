@@ -56,7 +56,7 @@ class TurnKeeper:
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
         self._being_swept: set[RouteAddress] = set()
-        self._oldest = OldestWaiting(siding, self._is_parked, metrics, clock)
+        self._oldest = OldestWaiting(siding, lambda address: book.is_parked(address.route), metrics, clock)
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -93,7 +93,7 @@ class TurnKeeper:
 
         No turn of the route begins meanwhile: nothing of it may be in flight. Parked time does not count.
         """
-        if address in self._turns or address in self._listed or self._is_parked(address):
+        if address in self._turns or address in self._listed or self._book.is_parked(address.route):
             return False
         self._being_swept.add(address)
         try:
@@ -127,7 +127,7 @@ class TurnKeeper:
         }
         listed = self._listed = await self._siding.turns()
         troubled = self._troubles.all()
-        parked = {address for address in troubled if self._is_parked(address)}
+        parked = {address for address in troubled if self._book.is_parked(address.route)}
         waiting = {address: count for address, count in troubled.items() if address not in parked}
         opening = [address for address in self._turns if address not in mine]
         return self._roster.plan(waiting, listed, mine, self._clock.now(), opening=opening, parked=parked)
@@ -170,7 +170,3 @@ class TurnKeeper:
     def _remember(self, address: RouteAddress, turn: Turn) -> None:
         if rest := turn.rest():
             self._roster.remember(address, rest)
-
-    def _is_parked(self, address: RouteAddress) -> bool:
-        destination = self._book.get(address.route)
-        return destination is not None and not destination.route.enabled and not destination.route.deleted

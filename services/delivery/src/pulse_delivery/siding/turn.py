@@ -134,7 +134,7 @@ class Turn:
                 await self._finish_in_flight()
                 # Held in memory, it does not outlive a restart of the server. The messages do: begin again.
                 raise BusUnavailable(trouble)
-            if self._is_parked():
+            if self._tools.book.is_parked(self._address.route):
                 self.leave(close=True)
                 break
             if (asked_until := self._tools.troubles.take_rest(self._address)) and not await self._rest(asked_until):
@@ -159,7 +159,7 @@ class Turn:
     async def _close(self) -> None:
         await self._breaker.close()
         # What waits of a parked route is tried again one day.
-        self._is_over = not self._is_parked()
+        self._is_over = not self._tools.book.is_parked(self._address.route)
 
     async def _rest(self, until: datetime) -> bool:
         """Pause as the destination asked; False if the server does not do it."""
@@ -173,10 +173,6 @@ class Turn:
 
     def _is_leaving(self) -> bool:
         return self._tools.stopping.is_set() or self._told is not None
-
-    def _is_parked(self) -> bool:
-        destination = self._tools.book.get(self._address.route)
-        return destination is not None and not destination.route.enabled and not destination.route.deleted
 
     async def _finish_in_flight(self) -> None:
         """Let attempts come to their end: one that is cut off may have been delivered all the same.
@@ -228,9 +224,7 @@ class Turn:
         elif self._tools.attempts.was_delivered(parcel):
             await message.ack()
         elif destination.route.deleted:
-            await self._tools.settler.dead_letter(
-                message, parcel, destination.route, "route_deleted", "the route was deleted"
-            )
+            await self._tools.settler.bury_of_deleted(message, parcel, destination.route)
         elif is_overdue(parcel.routed_at, destination.route, self._tools.clock.now()):
             error = overdue(destination.route.policy)
             await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", error)
