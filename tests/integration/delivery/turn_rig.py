@@ -1,9 +1,10 @@
 """Turns of one process on real streams, a route that they serve, and its destination."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from pulse_bus.api import api_request
 from pulse_bus.consumer import PullConsumer
+from pulse_bus.inspection import unacknowledged
 from pulse_bus.notices import TurnNotices
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.publisher import Publisher
@@ -18,6 +20,7 @@ from pulse_bus.siding import PULL_EXPIRES_S, Siding
 from pulse_contracts import headers, subjects
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
+from pulse_contracts.records import DeadLetterRecord
 from pulse_contracts.routes import Route, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.topology import ACK_WAIT_S, deliver_consumer
@@ -32,14 +35,16 @@ from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.memory import DeliveredMemory
 from pulse_delivery.domain.rates import Rates
 from pulse_delivery.domain.room import SidingRoom
-from pulse_delivery.domain.roster import Rest
+from pulse_delivery.domain.roster import Rest, Roster
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.kinds.context import SenderContext
 from pulse_delivery.kinds.webhook.sender import open_sender
 from pulse_delivery.lanes.fast_lane import FastLane, Held
 from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.siding.gate import FastLaneGate
+from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
+from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
@@ -70,12 +75,18 @@ class TurnRig:
     registry: CollectorRegistry
     publisher: Publisher
     fast_lane: FastLane
+    keeper: TurnKeeper
+    """Of these turns; it does not run by itself."""
     deliveries: PullConsumer
     """What the fast lane takes from; neither runs by itself."""
 
-    async def wait_in_siding(self, *numbers: int, copy: str = "") -> None:
+    async def wait_in_siding(self, *numbers: int, copy: str = "", age_s: float = 0.0) -> None:
         """Put messages into the siding; a *copy* is one that the stream does not recognise as the same."""
-        await self.publisher.publish(*(_standing(number, copy) for number in numbers))
+        await self.publisher.publish(*(_standing(number, copy, age_s) for number in numbers))
+
+    async def wait_unreadable(self, data: bytes) -> None:
+        """Put something into the siding that is no message."""
+        await self.publisher.publish(replace(_standing(0, "unreadable", 0.0), data=data))
 
     async def know(self, policy: RoutePolicy, *, enabled: bool = True) -> None:
         """Have the book know the route, with this policy."""
@@ -115,6 +126,11 @@ class TurnRig:
     async def dead(self) -> int:
         info = await api_request(self.bus.control, "STREAM.INFO.DEADLETTER")
         return info["state"]["messages"]
+
+    async def died_of(self) -> Counter[str]:
+        """Return the reasons of the dead letters."""
+        standing = await unacknowledged(self.bus.control, "DEADLETTER", "deadletter.>", None)
+        return Counter(DeadLetterRecord.decode(message.data).reason for message in standing)
 
 
 async def until(condition: Callable[[], object], limit_s: float = 5) -> None:
@@ -183,6 +199,7 @@ async def open_turns(
             clock=clock,
             lag_s=lambda: 0.0,
         )
+        gate = FastLaneGate(fast_lane, lanes, troubles, TurnNotices(connection, "me"), clock, places=places)
         tools = TurnTools(
             siding=siding,
             sweep=Sweep(siding, book, settler, clock),
@@ -191,7 +208,7 @@ async def open_turns(
             attempts=attempts,
             outage=outage,
             settler=settler,
-            gate=FastLaneGate(fast_lane, lanes, troubles, TurnNotices(connection, "me"), clock, places=places),
+            gate=gate,
             bodies=Bodies(turn_bytes),
             metrics=metrics,
             clock=clock,
@@ -200,6 +217,17 @@ async def open_turns(
             open_consumer=lambda name: PullConsumer(
                 connection, "SIDING", name, clock=clock, capacity=1, ack_wait_s=ACK_WAIT_S, expires_s=PULL_EXPIRES_S
             ),
+        )
+        keeper = TurnKeeper(
+            siding,
+            troubles,
+            book,
+            tools,
+            gate,
+            roster=Roster("me"),
+            stocktaking=Stocktaking(siding, SidingRoom(0.5), metrics=metrics, random=lambda: 0.5),
+            metrics=metrics,
+            clock=clock,
         )
         rig = TurnRig(
             bus=bus,
@@ -210,14 +238,15 @@ async def open_turns(
             registry=registry,
             publisher=streams["SIDING"],
             fast_lane=fast_lane,
+            keeper=keeper,
             deliveries=deliveries,
         )
         await rig.know(RoutePolicy())
         yield rig
 
 
-def _standing(number: int, copy: str) -> Outgoing:
-    routed_at_ms = int(datetime.now(UTC).timestamp() * 1000)
+def _standing(number: int, copy: str, age_s: float) -> Outgoing:
+    routed_at_ms = int((datetime.now(UTC).timestamp() - age_s) * 1000)
     return Outgoing(
         subject=subjects.siding(ONE.kind, ONE.tenant, ONE.route),
         data=body(number),

@@ -1,0 +1,46 @@
+"""What waits too long of a route that nobody serves, on a real server."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from turn_rig import ONE, TurnRig, eventually, open_turns, running
+
+from pulse_contracts.routes import RoutePolicy
+from pulse_delivery.adapters.remains import UNREADABLE
+from pulse_delivery.siding.sweep import PAGE
+from pulse_delivery.siding.sweeping import Sweeping
+from pulse_runtime.clock import SystemClock
+from pulse_testkit.nats import Bus
+
+PATIENT = RoutePolicy(max_age_s=60)
+OLD_S = 120.0
+
+
+@pytest.fixture
+async def rig(bus: Bus) -> AsyncGenerator[TurnRig]:
+    async with open_turns(bus) as rig:
+        await rig.know(PATIENT)
+        yield rig
+
+
+async def test_what_is_too_old_or_unreadable_at_the_head_of_an_unserved_route_becomes_a_dead_letter(
+    rig: TurnRig,
+) -> None:
+    await rig.wait_unreadable(b"no message")
+    await rig.wait_in_siding(*range(PAGE + 5), age_s=OLD_S)
+    await rig.wait_in_siding(PAGE + 5, PAGE + 6)
+
+    async def is_swept() -> bool:
+        return await rig.siding.waiting_of(ONE) == 2
+
+    async with running(Sweeping(lambda: [ONE], rig.keeper.sweep, SystemClock()).run()):
+        await eventually(is_swept)
+
+    assert await rig.died_of() == {"max_age": PAGE + 5, UNREADABLE: 1}
+
+
+async def test_what_grows_too_old_while_its_route_is_parked_stays(rig: TurnRig) -> None:
+    await rig.know(PATIENT, enabled=False)
+    await rig.wait_in_siding(0, age_s=OLD_S)
+    assert not await rig.keeper.sweep(ONE)
+    assert (await rig.siding.waiting_of(ONE), await rig.dead()) == (1, 0)
