@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from joint_broker import Broker, Message, TurnConsumer, at
+from siding_in_memory import SidingInMemory
 
 from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
 from pulse_contracts.ids import RouteId
@@ -25,11 +26,12 @@ from pulse_delivery.domain.rates import Rates
 from pulse_delivery.domain.room import SidingRoom
 from pulse_delivery.domain.roster import Roster, RosterLimits
 from pulse_delivery.domain.troubles import Troubles
+from pulse_delivery.siding.breaker import Breaker
 
 KIND = "webhook"
 MOST_BYTES = 1_000
 """Of one message."""
-POLICY = RoutePolicy(backoff_first_s=0.5, backoff_cap_s=4.0, max_attempts=8, max_age_s=200.0, in_flight=3)
+POLICY = RoutePolicy(backoff_first_s=2.0, backoff_cap_s=16.0, max_attempts=8, max_age_s=200.0, in_flight=3)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,10 +59,15 @@ class Shunting:
 class Turn:
     address: RouteAddress
     consumer: TurnConsumer
+    breaker: Breaker
+    quiet_until: float
+    """The end of the pause that follows the last failure, which is to be kept whatever the breaker says."""
     failures: int
-    paused_until: float
-    step: int = 0
-    successes: int = 0
+    """In a row, as the breaker is to know them."""
+    is_probing: bool = True
+    """Whether nothing has succeeded since then."""
+    is_lost: bool = False
+    """Whether the server refused to change its consumer."""
     is_holding: bool = False
     is_leaving: bool = False
     closes: bool = False
@@ -104,6 +111,7 @@ class FastLaneSteps:
         self.trying: list[Trying] = []
         self.shunting: list[Shunting] = []
         self.turns: dict[RouteAddress, Turn] = {}
+        self.siding = SidingInMemory(broker, name, lambda: self.now)
 
     # The pull loop and the fast lane.
 

@@ -1,18 +1,23 @@
 """One delivery process of the joint model, with the turns that it has."""
 
+from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
 
 from joint_broker import EPOCH, Message, at
 from joint_lane import POLICY, FastLaneSteps, Shunting, Trying, Turn
 
+from pulse_bus.errors import ApiError
 from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
 from pulse_contracts.outcome import Outcome
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.domain.decide import is_expired
 from pulse_delivery.domain.room import Claim, Extent
 from pulse_delivery.domain.roster import Rest, Serving
+from pulse_delivery.siding.breaker import Breaker
 
-GROWTH = (1, 4, 16)
+T = TypeVar("T")
 NEARLY_EMPTY = 3
 
 
@@ -43,18 +48,15 @@ class Process(FastLaneSteps):
             used_bytes=self.broker.siding_bytes, most_bytes=self.broker.siding_most_bytes, most_per_route=None
         )
         self.room.counted(waiting, extent)
-        mine = {
-            address: Serving(paused_until=at(turn.paused_until) if turn.paused_until else None)
-            for address, turn in self.turns.items()
-        }
+        mine = {address: Serving(paused_until=turn.breaker.pause_until) for address, turn in self.turns.items()}
         plan = self.roster.plan(self.troubles.all(), self.broker.listing(self.now), mine, at(self.now))
         for address in plan.leave:
-            self.roster.remember(address, self._rest(self.turns[address]))
+            self.roster.remember(address, self._rest(self.turns[address].breaker))
             self.turns[address].is_leaving = True
         for address in plan.retire:
             turn = self.turns[address]
             self.happened["retired"] += 1
-            rest = self._rest(turn)
+            rest = self._rest(turn.breaker)
             self.roster.remember(address, replace(rest, not_before=rest.paused_until or rest.not_before))
             turn.is_leaving = turn.closes = True
         for address in plan.clear:
@@ -64,42 +66,46 @@ class Process(FastLaneSteps):
 
     def _open(self, address: RouteAddress, *, adopt: bool) -> None:
         rest = self.roster.recall(address)
-        if adopt:
-            self.broker.close_turn(address)
-        consumer = self.broker.open_turn(address, self.name, self.now)
-        if consumer is None:
+        breaker = Breaker(address, self.siding, rest=rest, now=at(self.now))
+        if not done(breaker.open(self.broker.turns[address].name if adopt else None)):
+            self.roster.remember(address, self._rest(breaker))
             return
         self.happened["adopted" if adopt else "opened"] += 1
-        paused_until = (rest.paused_until - EPOCH).total_seconds() if rest and rest.paused_until else 0.0
         self.turns[address] = Turn(
-            address=address, consumer=consumer, failures=rest.failures if rest else 0, paused_until=paused_until
+            address=address,
+            consumer=self.broker.turns[address],
+            breaker=breaker,
+            failures=rest.failures if rest else 0,
+            quiet_until=(rest.paused_until - EPOCH).total_seconds() if rest and rest.paused_until else 0.0,
         )
-        consumer.paused_until = paused_until
 
-    def _rest(self, turn: Turn) -> Rest:
-        return Rest(
-            failures=turn.failures,
-            not_before=at(self.now + self.chance.random()),
-            paused_until=at(turn.paused_until) if turn.paused_until else None,
-        )
+    def _rest(self, breaker: Breaker) -> Rest:
+        return breaker.remembered(at(self.now + self.chance.random()))
 
     def step(self, turn: Turn) -> None:
-        """Let a turn do the next thing it can."""
-        address = turn.address
-        if not self.broker.has(address, turn.consumer) and not turn.is_leaving:
-            self.roster.remember(address, self._rest(turn))
+        """Let a turn do the next thing it can. That its consumer is gone it learns from looks and from refusals."""
+        address, breaker = turn.address, turn.breaker
+        if turn.is_lost and not turn.is_leaving:
+            self.roster.remember(address, self._rest(breaker))
             turn.is_leaving = True
-        if turn.is_leaving or turn.paused_until > self.now:
+        if turn.is_leaving or breaker.pause_until:
             self._give_back_unbegun(turn)
-            if turn.is_leaving and not turn.taken:
-                self._end(turn, recovered=False)
+            if not turn.taken:
+                self._end_or_probe(turn)
             return
-        turn.paused_until = 0.0
-        if found := self.broker.head(address, turn.consumer, self.name, self.now):
+        has_room = len(turn.taken) < breaker.most_in_flight
+        if has_room and (found := self.broker.head(address, turn.consumer, self.name, self.now)):
             self._receive_head(turn, *found)
         self._begin_what_may(turn)
         if not turn.taken:
             self._close_if_done(turn)
+
+    def _end_or_probe(self, turn: Turn) -> None:
+        """Nothing is in flight: end a turn that is to end, and a pause that has run out."""
+        if turn.is_leaving:
+            self._end(turn, recovered=False)
+        elif turn.breaker.pause_until and turn.breaker.pause_until <= at(self.now):
+            self._change(turn, turn.breaker.half_open(at(self.now)))
 
     def _receive_head(self, turn: Turn, sequence: int, message: Message) -> None:
         if str(message.number) in self.memory:
@@ -113,6 +119,10 @@ class Process(FastLaneSteps):
     def _begin_what_may(self, turn: Turn) -> None:
         for sequence, message in list(turn.unbegun.items()):
             if self.lanes.borrow_slot(turn.address.route):
+                in_flight = sum([each.turn is turn for each in self.trying])
+                assert self.now >= turn.quiet_until, "tried while it should pause"
+                assert not (turn.is_probing and in_flight), "more than one probe"
+                assert in_flight < POLICY.in_flight, "more at once than the route allows"
                 del turn.unbegun[sequence]
                 self.trying.append(Trying(message=message, began=self.now, turn=turn, sequence=sequence))
 
@@ -125,7 +135,7 @@ class Process(FastLaneSteps):
     def _close_if_done(self, turn: Turn) -> None:
         waiting = len(self.broker.siding.get(turn.address, {}))
         if waiting or self.troubles.is_shunting(turn.address):
-            if waiting <= NEARLY_EMPTY and not turn.failures:
+            if waiting <= NEARLY_EMPTY and not turn.breaker.failures:
                 self._hold(turn)
             return
         self._close(turn)
@@ -144,8 +154,7 @@ class Process(FastLaneSteps):
             self._stop_holding(turn)
 
     def _close(self, turn: Turn) -> None:
-        if self.broker.has(turn.address, turn.consumer):
-            self.broker.close_turn(turn.address)
+        done(turn.breaker.close())
 
     def _hold(self, turn: Turn) -> None:
         self.happened["held"] += 1
@@ -169,11 +178,12 @@ class Process(FastLaneSteps):
         if getattr(outcome, "answered", False):
             turn.as_head[message.number] = turn.as_head.get(message.number, 0) + 1
         as_head = turn.as_head.get(message.number, 0)
-        match self._decide(message, outcome, is_probe=True, failures=turn.failures, as_head=as_head):
+        match self._decide(message, outcome, is_probe=True, failures=turn.breaker.failures, as_head=as_head):
             case Settle():
                 turn.taken.pop(sequence, None)
-                self._note_success(turn)
+                self._note_success(turn, trying.began)
                 self.broker.settle(turn.address, turn.consumer, sequence)
+                self._grow(turn)
             case DeadLetter(reason=reason):
                 turn.taken.pop(sequence, None)
                 self.broker.bury(message, reason)
@@ -186,27 +196,44 @@ class Process(FastLaneSteps):
                 self.shunting.append(Shunting(message=message, turn=turn, sequence=sequence))
             case ProbeFailed(pause_until=until):
                 turn.taken.pop(sequence, None)
-                self._pause(turn, (until - EPOCH).total_seconds())
+                self._pause(turn, trying.began, until)
                 self.broker.give_back(turn.address, turn.consumer, sequence)
 
-    def _note_success(self, turn: Turn) -> None:
+    def _note_success(self, turn: Turn, began: float) -> None:
         turn.failures = 0
-        turn.successes += 1
+        if began >= turn.quiet_until:
+            turn.is_probing = False
+        turn.breaker.note_success()
         if len(self.broker.siding.get(turn.address, {})) <= NEARLY_EMPTY:
             self._hold(turn)
-        if turn.step < len(GROWTH) - 1 and turn.successes >= GROWTH[turn.step]:
-            self.happened["grew"] += 1
-            turn.step, turn.successes = turn.step + 1, 0
-            self._allow(turn, GROWTH[turn.step])
 
-    def _pause(self, turn: Turn, until: float) -> None:
+    def _grow(self, turn: Turn) -> None:
+        before = turn.breaker.most_in_flight
+        self._change(turn, turn.breaker.grow(POLICY.in_flight))
+        self.happened["grew"] += turn.breaker.most_in_flight > before
+
+    def _pause(self, turn: Turn, began: float, until: datetime) -> None:
         self._stop_holding(turn)
-        if turn.paused_until <= self.now:
+        # Several failures at once are one.
+        if began >= turn.quiet_until:
             self.happened["paused"] += 1
             turn.failures += 1
-            turn.paused_until, turn.step, turn.successes = until, 0, 0
-            self._allow(turn, 1)
-            turn.consumer.paused_until = until
+            turn.quiet_until, turn.is_probing = (until - EPOCH).total_seconds(), True
+        self._change(turn, turn.breaker.trip(until, "failed"))
 
-    def _allow(self, turn: Turn, in_flight: int) -> None:
-        turn.consumer.max_ack_pending = min(in_flight, POLICY.in_flight) if in_flight > 1 else 1
+    @staticmethod
+    def _change(turn: Turn, change: Coroutine[None, None, object]) -> None:
+        try:
+            done(change)
+        except ApiError:
+            turn.is_lost = True
+
+
+def done(coroutine: Coroutine[None, None, T]) -> T:
+    """Run to its end what waits for nothing in the model."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    coroutine.close()
+    raise AssertionError("it waits")

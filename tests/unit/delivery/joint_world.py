@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from joint_broker import MAX_ACK_PENDING, Broker, Message
-from joint_lane import MOST_BYTES, Trying
+from joint_lane import MOST_BYTES, Trying, Turn
 from joint_process import Process
 
 from pulse_contracts.ids import RouteId, TenantId
@@ -17,7 +17,7 @@ from pulse_contracts.topology import ACK_WAIT_S, DELIVER_MAX_ACK_PENDING
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.roster import RosterLimits
 
-STEPS: Final = 48
+STEPS: Final = 64
 ROUTES: Final = tuple(
     RouteAddress(kind="webhook", tenant=TenantId(f"t{tenant}"), route=RouteId(f"t{tenant}-r{route}"))
     for tenant in range(2)
@@ -34,6 +34,9 @@ OUTCOMES: Final[dict[str, Outcome]] = {
 }
 HANGS: Final = "hangs"
 DEAD_FOR: Final = {"siding_full", "status_410", "max_attempts"}
+SICK: Final = ROUTES[1]
+"""A route that begins in trouble, so that its breaker has something to do."""
+SICKLY: Final = ("busy", "busy", "dead")
 MOODS: Final = ("well", "well", "busy", "busy", "dead", "gone", HANGS)
 
 
@@ -47,7 +50,7 @@ class World:
         self.has_faults = self.chance.random() < 0.6
         self.is_cramped = self.chance.random() < 0.3
         """Whether there are more troubled routes than turns; then who waits for one waits for its turn."""
-        self.mood = {address: self.chance.choice(MOODS) for address in ROUTES}
+        self.mood = {address: self.chance.choice(MOODS) for address in ROUTES} | {SICK: self.chance.choice(SICKLY)}
         self.received: Counter[int] = Counter()
         """What the destinations took, by message."""
         self.sent = 0
@@ -78,7 +81,7 @@ class World:
     def run(self) -> None:
         """Run the schedule and let everything come to its end."""
         for number in range(STEPS):
-            self._advance(self.chance.choice((0.0, 0.0, 0.1, 0.3, 1.0)))
+            self._advance(self.chance.choice((0.0, 0.1, 0.3, 1.0, 1.0)))
             self.chance.choice(self._actions)()
             self.check()
             if number % 10 == 0:
@@ -98,12 +101,12 @@ class World:
             self._restart_broker,
             self._delete_turn,
         ]
-        return calm * 2 + [self._change_mood] + (faults if self.has_faults else [])
+        return calm * 2 + [self._change_mood] * 2 + (faults if self.has_faults else [])
 
     # What the schedule may choose.
 
     def _send(self) -> None:
-        address = self.chance.choice(ROUTES)
+        address = self.chance.choice((*ROUTES, SICK, SICK))
         for _ in range(self.chance.choice((1, 4, 12))):
             self.sent += 1
             size_bytes = self.chance.randint(50, MOST_BYTES)
@@ -120,7 +123,9 @@ class World:
 
     def _end_attempt(self) -> None:
         if (process := self._awake()) and process.trying:
-            self._end(process, self.chance.choice(process.trying), may_kill=self.has_faults)
+            # Rather one of a turn: there are few, and on them the breaker hangs.
+            probes = [trying for trying in process.trying if trying.turn]
+            self._end(process, self.chance.choice(probes or process.trying), may_kill=self.has_faults)
 
     def _commit(self) -> None:
         if (process := self._awake()) and (waiting := [s for s in process.shunting if not s.is_committed]):
@@ -131,15 +136,16 @@ class World:
             process.acknowledge(committed[0])
 
     def _step(self) -> None:
-        if (process := self._awake()) and process.turns:
-            process.step(self.chance.choice(list(process.turns.values())))
+        if process := self._awake():
+            for turn in list(process.turns.values()):
+                process.step(turn)
 
     def _tend(self) -> None:
         if process := self._awake():
             process.tend()
 
     def _change_mood(self) -> None:
-        self.mood[self.chance.choice(ROUTES)] = self.chance.choice(MOODS)
+        self.mood[self.chance.choice((*ROUTES, SICK, SICK))] = self.chance.choice(MOODS)
 
     def _kill(self) -> None:
         # Rather one that serves a route: then somebody has to take it over.
@@ -281,9 +287,18 @@ class World:
             assert held.size_bytes + promised.size_bytes <= self._limits.held_bytes, "bytes held"
             shunting = sum([each.turn is None for each in process.shunting])
             assert held.messages == process.lanes.held + shunting, "a message in two places of a process, or in none"
+            for turn in process.turns.values():
+                self._check_breaker(turn)
             assert process.lanes.in_flight == len(process.trying) <= self._limits.slots, "slots"
         if sum([self.now - at < ACK_WAIT_S + LOOK_S for at in self.killed_at]) <= 1:
             assert len(self.broker.leases) < MAX_ACK_PENDING, "pulling stopped for everybody"
+
+    def _check_breaker(self, turn: Turn) -> None:
+        assert turn.breaker.failures == turn.failures, "failures in a row"
+        if self.broker.has(turn.address, turn.consumer) and not turn.is_lost and turn.quiet_until > self.now:
+            assert turn.breaker.pause_until, "a pause that the breaker does not know of"
+            assert turn.consumer.paused_until == turn.quiet_until, "a pause that the server does not know of"
+            assert turn.consumer.state.in_flight == 1, "not half-open after its pause"
 
     def _check_lost(self) -> None:
         places = self.broker.places()

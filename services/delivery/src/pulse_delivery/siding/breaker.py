@@ -6,9 +6,8 @@ probing  --delivered--> growing (1 -> 4 -> 16 in flight)
 """
 
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
-from pulse_bus.siding import Siding
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnState
 from pulse_delivery.domain.heads import Heads
@@ -17,10 +16,30 @@ from pulse_delivery.domain.roster import Rest
 _GROWTH: Final = (1, 4, 16)
 
 
+class TurnConsumers(Protocol):
+    """The siding, as a breaker sees it. Every method may raise `ApiError` or `BusUnavailable`."""
+
+    async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
+        """Make the route's consumer and return its name, a new one each time; None when the route has one."""
+        ...
+
+    async def change_turn(self, address: RouteAddress, name: str, state: TurnState) -> None:
+        """Let as many messages be tried at once as *state* says, and show it."""
+        ...
+
+    async def pause(self, name: str, until: datetime) -> None:
+        """Have nothing delivered before *until*; a moment that has passed resumes it."""
+        ...
+
+    async def close_turn(self, name: str) -> None:
+        """Delete a consumer, if it is still there."""
+        ...
+
+
 class Breaker:
     """One turn's. Its state changes before anything is awaited; coroutines may raise `ApiError` or `BusUnavailable`."""
 
-    def __init__(self, address: RouteAddress, siding: Siding, *, rest: Rest | None, now: datetime) -> None:
+    def __init__(self, address: RouteAddress, siding: TurnConsumers, *, rest: Rest | None, now: datetime) -> None:
         self._address = address
         self._siding = siding
         self._step = 0

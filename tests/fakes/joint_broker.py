@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.topology import ACK_WAIT_S
-from pulse_contracts.turns import TurnListing
+from pulse_contracts.turns import TurnListing, TurnState
 
 EPOCH = datetime(2026, 1, 5, tzinfo=UTC)
 PULL_EXPIRES_S = 2.0
@@ -48,7 +48,8 @@ class TurnConsumer:
     name: str
     owner: str
     pulled_at: float
-    max_ack_pending: int = 1
+    state: TurnState = field(default_factory=lambda: TurnState(phase="probing", in_flight=1))
+    """How many messages are delivered at once, and what its owner shows."""
     paused_until: float = 0.0
     leases: dict[int, Lease] = field(default_factory=dict[int, Lease])
     """By siding sequence."""
@@ -139,7 +140,7 @@ class Broker:
 
     def head(self, address: RouteAddress, turn: TurnConsumer, holder: str, now: float) -> tuple[int, Message] | None:
         """Deliver the first message of a route that nobody has, as far as its turn allows."""
-        if not self.has(address, turn) or turn.paused_until > now or len(turn.leases) >= turn.max_ack_pending:
+        if not self.has(address, turn) or turn.paused_until > now or len(turn.leases) >= turn.state.in_flight:
             return None
         for sequence, message in self.siding.get(address, {}).items():
             if sequence not in turn.leases:
@@ -166,7 +167,10 @@ class Broker:
                 owner=turn.owner,
                 is_pulled=now - turn.pulled_at < PULL_EXPIRES_S,
                 progress=turn.progress,
+                failures=turn.state.failures,
                 paused_until=at(turn.paused_until) if turn.paused_until > now else None,
+                since=datetime.fromisoformat(turn.state.since) if turn.state.since else None,
+                error=turn.state.error,
             )
             for address, turn in self.turns.items()
         }
