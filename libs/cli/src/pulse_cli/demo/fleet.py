@@ -1,6 +1,7 @@
 """The fleet: ordinary MQTT and HTTP clients that send until they are acknowledged."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
@@ -85,7 +86,7 @@ class Fleet:
                 await asyncio.sleep(_RETRY_S)
 
     async def _publish(self, client: aiomqtt.Client, sent: Sent) -> None:
-        await client.publish(sent.topic, sent.body, qos=1, timeout=_ACK_TIMEOUT_S)
+        await publish(client, sent.topic, sent.body)
         self._acknowledge(sent)
 
     def _acknowledge(self, sent: Sent) -> None:
@@ -138,6 +139,17 @@ class Fleet:
             payload=payload,
             first_sent_at=time.monotonic(),
         )
+
+
+async def publish(client: aiomqtt.Client, topic: str, body: bytes) -> None:
+    """Return when the broker has acknowledged it; raises `MqttError` when it does not in time."""
+    try:
+        # Not aiomqtt's own time-out: before Python 3.12 its `wait_for` swallows a cancellation that meets the answer,
+        # and the device would go on sending.
+        async with asyncio.timeout(_ACK_TIMEOUT_S):
+            await client.publish(topic, body, qos=1, timeout=math.inf)
+    except TimeoutError as exc:
+        raise aiomqtt.MqttError(f"not acknowledged within {_ACK_TIMEOUT_S:g} s") from exc
 
 
 async def _post_until_accepted(client: httpx.AsyncClient, path: str, sent: Sent, fields: dict[str, str]) -> None:

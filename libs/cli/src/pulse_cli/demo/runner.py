@@ -99,7 +99,8 @@ async def _play(run: Run, broker: tuple[str, int], seconds: float) -> Closing:
                 subscribe(run.receivers, broker, run.scenario.keys, subscribed), name="demo.subscriber"
             )
             watcher = group.create_task(_watch(run), name="demo.watch")
-            await asyncio.wait_for(subscribed.wait(), 10)
+            async with asyncio.timeout(10):
+                await subscribed.wait()
             await run.fleet.run(seconds)
             closing = close(await settled(run.look, SystemClock()))
             subscriber.cancel()
