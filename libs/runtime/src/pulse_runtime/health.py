@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pulse_runtime.clock import Clock, SystemClock
-from pulse_runtime.listening import listen
+from pulse_runtime.listening import KEEP_ALIVE_S, listen
 from pulse_runtime.refusal import StartRefused
 
 DRAINING_REASON: Final = "the service is shutting down"
@@ -145,6 +145,7 @@ class _Server(uvicorn.Server):
                 ws="none",
                 server_header=False,
                 timeout_graceful_shutdown=_STOP_GRACE_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
             )
         )
         self.accepting = asyncio.Event()

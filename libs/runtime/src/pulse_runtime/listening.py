@@ -1,8 +1,10 @@
-"""One way to bind an address, of IPv4 or IPv6, for everything that a process serves."""
+"""How a process listens: one way to bind an address, of IPv4 or IPv6, and how long it keeps an idle connection."""
 
 import socket
 from typing import Final
 
+KEEP_ALIVE_S: Final = 75
+"""Longer than clients and load balancers keep theirs (5 to 60 s): whoever closes last meets no request on its way."""
 _ALL_IPV6: Final = "::"
 
 

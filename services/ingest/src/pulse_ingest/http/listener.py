@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
-from pulse_runtime.listening import listen
+from pulse_runtime.listening import KEEP_ALIVE_S, listen
 from pulse_runtime.refusal import StartRefused
 
 DRAIN_S: Final = 10
@@ -53,6 +53,7 @@ async def serve(application: Starlette, host: str, port: int) -> AsyncGenerator[
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         http="httptools",
         h11_max_incomplete_event_size=None,
     )
