@@ -38,6 +38,7 @@ def test_every_setting_is_known_and_right(chart: Rendered) -> None:
 
 
 def test_secrets_come_from_the_service_s_own_secret(chart: Rendered) -> None:
+    sources: dict[str, str] = {}
     for name, workload in chart.workloads.items():
         container = chart.container(workload)
         secret = {row.variable for row in reference_rows(SETTINGS[service_of(name)]) if "secret" in row.type.lower()}
@@ -46,7 +47,11 @@ def test_secrets_come_from_the_service_s_own_secret(chart: Rendered) -> None:
         assert secret & container.settings.keys() == set()
         given = {entry["name"] for entry in container.container["env"]}
         assert secret & given == container.from_secrets.keys()
-        assert len({source for source, _ in container.from_secrets.values()}) == 1, name
+        [source] = {source for source, _ in container.from_secrets.values()}
+        assert sources.setdefault(service_of(name), source) == source
+        for variable, (_, key) in container.from_secrets.items():
+            assert key == variable.removeprefix("PULSE_").lower().replace("_", "-")
+    assert len(set(sources.values())) == len(sources), "no service is given another's"
 
 
 def test_probes_ask_what_the_service_answers(chart: Rendered) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pulse_cli.embedded.errors import ReloadNotConfirmed
 from pulse_cli.embedded.nats import PID_FILE, NatsServer, reload, server_pid, write_mqtt_logins
 from pulse_cli.embedded.nats_config import MqttLogin, NatsConfig, NatsUser
 from pulse_cli.embedded.ports import Ports
+from pulse_cli.embedded.probe import http_get
 from pulse_cli.embedded.supervisor import Supervisor
 
 FILTER = "tenant/+/device/+/#"
@@ -76,6 +78,12 @@ async def received(client: aiomqtt.Client) -> tuple[str, bytes]:
         message = await anext(aiter(client.messages))
     assert isinstance(message.payload, bytes)
     return message.topic.value, message.payload
+
+
+async def test_every_commit_is_fsynced(tmp_path: Path) -> None:
+    async with running(tmp_path) as here:
+        _, body = await http_get(here.server.config.monitor, "/jsz")
+    assert json.loads(body)["config"]["sync_always"]
 
 
 async def test_a_new_device_can_publish_below_its_own_prefix_after_a_reload(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import pty
+import sys
 import warnings
 from typing import Any
 
@@ -45,6 +48,18 @@ def test_auto_means_json_where_stderr_is_no_terminal(capsys: pytest.CaptureFixtu
     configure("delivery", "info", "auto")
     get_logger("x").info("service_started")
     assert len(lines(capsys)) == 1
+
+
+def test_auto_means_pretty_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        configure("delivery", "info", "auto")
+        get_logger("x").info("service_started")
+        terminal.flush()
+        shown = screen.read(10_000).decode()
+    assert "service_started" in shown
+    assert not shown.startswith("{")
 
 
 def test_context_is_part_of_every_event(capsys: pytest.CaptureFixture[str]) -> None:
