@@ -69,7 +69,7 @@ class Flood:
 
     async def _until_accepted(self, device: Device, sent: Sent) -> None:
         async with asyncio.timeout(self._patience_s):
-            while not await self._post(device, sent):  # noqa: ASYNC110 - what a device does
+            while not await self._post(device, sent):  # noqa: ASYNC110 - a device sends again until it is accepted
                 await asyncio.sleep(_AGAIN_S)
         self._acknowledge(sent)
 

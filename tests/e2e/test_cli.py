@@ -9,13 +9,12 @@ from collections.abc import AsyncGenerator
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiomqtt
 import httpx
 import pytest
 from standardwebhooks import Webhook
 from support.cli import PULSE, Running, pulse, pulse_up
+from support.cli_devices import answers, may_connect, post
 from support.processes import alive, children, command_line, processes_naming
 from support.receiver import Receiver, always
 from support.secrets import PREFIXES, secrets_of
@@ -179,7 +178,7 @@ async def test_route_through_its_life(stack: Running, tenant: str, receiver: Rec
     ).json
     assert made["secret"].startswith("whsec_")
     token = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
-    await _post(stack, tenant, "d", token, 202)
+    await post(stack, tenant, "d", token, 202)
     [request] = await eventually(lambda: receiver.of("/life"))
     Webhook(made["secret"]).verify(request.body, request.headers)
 
@@ -228,7 +227,7 @@ async def test_rotated_secret_signs_beside_the_old_one(stack: Running, tenant: s
     assert (await stack.pulse("route", "secret", "show", "r", *arguments)).json == {"secrets": [new, old]}
 
     async def signed_twice() -> bool:
-        await _post(stack, tenant, "d", token, 202)
+        await post(stack, tenant, "d", token, 202)
         return any(len(request.headers["webhook-signature"].split()) == 2 for request in receiver.of("/rotated"))
 
     await eventually(signed_twice)
@@ -242,18 +241,18 @@ async def test_rotated_secret_signs_beside_the_old_one(stack: Running, tenant: s
 async def test_rotated_and_revoked_devices_are_refused_everywhere(stack: Running, tenant: str) -> None:
     arguments = ["--tenant", tenant, "--json"]
     first = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
-    await _post(stack, tenant, "d", first, 202)
-    assert await _may_connect(stack, tenant, "d", first)
+    await post(stack, tenant, "d", first, 202)
+    assert await may_connect(stack, tenant, "d", first)
 
     second = (await stack.pulse("device", "rotate", "d", *arguments)).json["token"]
-    await eventually(lambda: _answers(stack, tenant, "d", first, 401))
-    await _post(stack, tenant, "d", second, 202)
-    assert not await _may_connect(stack, tenant, "d", first)
-    assert await _may_connect(stack, tenant, "d", second)
+    await eventually(lambda: answers(stack, tenant, "d", first, 401))
+    await post(stack, tenant, "d", second, 202)
+    assert not await may_connect(stack, tenant, "d", first)
+    assert await may_connect(stack, tenant, "d", second)
 
     assert (await stack.pulse("device", "revoke", "d", *arguments)).json["revoked"] is True
-    await eventually(lambda: _answers(stack, tenant, "d", second, 401))
-    assert not await _may_connect(stack, tenant, "d", second)
+    await eventually(lambda: answers(stack, tenant, "d", second, 401))
+    assert not await may_connect(stack, tenant, "d", second)
     [row] = (await stack.pulse("device", "list", *arguments)).json
     assert row["revoked_at"]
 
@@ -274,7 +273,7 @@ async def test_dead_letters_are_listed_and_shown(stack: Running, tenant: str, re
         return (await stack.pulse("dlq", "list", *arguments)).json
 
     assert await listed() == []
-    message_id = await _post(stack, tenant, "d", token, 202)
+    message_id = await post(stack, tenant, "d", token, 202)
     [dead] = await eventually(listed)
     assert (dead["message_id"], dead["reason"]) == (message_id, "status_404")
     [shown] = (await stack.pulse("dlq", "show", message_id, *arguments)).json
@@ -289,7 +288,7 @@ async def test_top_shows_the_worst_routes_and_what_waits(stack: Running, tenant:
     route_id = (await stack.pulse("route", "create", *route, *arguments)).json["route_id"]
     token = (await stack.pulse("device", "create", "d", *arguments)).json[0]["token"]
     for _ in range(3):
-        await _post(stack, tenant, "d", token, 202)
+        await post(stack, tenant, "d", token, 202)
 
     async def sight() -> Any:
         return (await stack.pulse("top", "--seconds", "0.2", "--routes", "100", "--json")).json
@@ -319,7 +318,7 @@ async def test_top_goes_on_until_it_is_interrupted(stack: Running, tenant: str) 
     try:
         async with asyncio.timeout(30):
             while not any(rates):
-                await _post(stack, tenant, "d", token, 202)
+                await post(stack, tenant, "d", token, 202)
                 rates += map(float, re.findall(r"accepted ([\d.]+)/s", (await process.stdout.readline()).decode()))
     finally:
         process.send_signal(signal.SIGINT)
@@ -337,7 +336,7 @@ async def test_a_message_is_traced_from_what_is_on_record(stack: Running, tenant
         )
     token = (await stack.pulse("device", "create", "d", *arguments[2:])).json[0]["token"]
     other = (await stack.pulse("tenant", "create", f"{tenant}-b", "--json")).json["tenant_id"]
-    message_id = await _post(stack, tenant, "d", token, 202)
+    message_id = await post(stack, tenant, "d", token, 202)
 
     async def trail() -> dict[str, Any]:
         # At no moment since it was accepted is nothing known of it.
@@ -371,50 +370,18 @@ async def test_a_message_is_traced_from_what_is_on_record(stack: Running, tenant
 @pytest.mark.parametrize("victim", ["-m pulse_ingest", "nats-server"])
 async def test_what_is_killed_is_back_at_the_same_addresses(stack: Running, tenant: str, victim: str) -> None:
     token = (await stack.pulse("device", "create", "d", "--tenant", tenant, "--json")).json[0]["token"]
-    await _post(stack, tenant, "d", token, 202)
+    await post(stack, tenant, "d", token, 202)
     [killed] = _called(stack, victim)
     os.kill(killed, signal.SIGKILL)
     await eventually(lambda: not alive({killed}))
 
     [successor] = await eventually(lambda: _called(stack, victim), 30)
     assert successor != killed
-    await eventually(lambda: _answers(stack, tenant, "d", token, 202), 30)
-    assert await eventually(lambda: _may_connect(stack, tenant, "d", token), 30)
+    await eventually(lambda: answers(stack, tenant, "d", token, 202), 30)
+    assert await eventually(lambda: may_connect(stack, tenant, "d", token), 30)
     listed = await stack.pulse("tenant", "list", "--json")
     assert tenant in {row["tenant_id"] for row in listed.json}
 
 
 def _called(stack: Running, program: str) -> list[int]:
     return [pid for pid in children(stack.pid) if program in command_line(pid)]
-
-
-async def _post(stack: Running, tenant: str, device: str, token: str, status: int) -> str:
-    url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
-    async with httpx.AsyncClient() as client:
-        answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
-    assert answer.status_code == status, answer.text
-    return answer.json().get("message_id", "")
-
-
-async def _answers(stack: Running, tenant: str, device: str, token: str, status: int) -> bool:
-    url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
-    try:
-        async with httpx.AsyncClient() as client:
-            answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
-    except httpx.TransportError:
-        return False
-    return answer.status_code == status
-
-
-async def _may_connect(stack: Running, tenant: str, device: str, token: str) -> bool:
-    broker = urlsplit(str(stack.announced["mqtt"]))
-    assert broker.hostname
-    assert broker.port
-    client = aiomqtt.Client(
-        broker.hostname, broker.port, username=f"{tenant}/{device}", password=token, identifier=f"{tenant}-{device}"
-    )
-    try:
-        async with client:
-            return True
-    except aiomqtt.MqttError:
-        return False

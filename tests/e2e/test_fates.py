@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Sized
 from functools import partial
 from itertools import count, cycle
 from operator import eq
@@ -16,7 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from support.pulse import Pulse
 from support.receiver import Answer, Receiver, Request, always
 from support.tenant import Device
-from support.waiting import eventually
+from support.waiting import are, eventually
 
 from pulse_cli.demo.receivers import Receivers, subscribe
 from pulse_cli.ledger.facts import Sendings
@@ -209,7 +208,7 @@ async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pu
     route = await tenant.webhook(receiver.url("/refused"), policy={"max_age_s": 1})
     sent = set(await send_over_both(device, 6))
 
-    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(6))
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=are(6))
     assert {row.message_id for row in found} == sent
     assert {row.route_id for row in found} == {route.route_id}
     assert {row.reason for row in found} == {"max_age"}
@@ -311,7 +310,7 @@ async def test_message_grows_too_old_while_its_route_is_paused(pulse: Pulse, rec
     sent = {await device.accepted({"n": n}) for n in range(3)}
     began = asyncio.get_running_loop().time()
 
-    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(3))
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=are(3))
     assert asyncio.get_running_loop().time() - began >= 2
     assert {(row.message_id, row.reason) for row in found} == {(message_id, "max_age") for message_id in sent}
     assert len(receiver.tried("/paused")) <= 3
@@ -357,7 +356,7 @@ async def test_deleting_a_route_makes_dead_letters_of_what_waits(pulse: Pulse, r
     await eventually(route.waiting, until=partial(eq, 4))
 
     await route.delete()
-    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=_are(4))
+    found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=are(4))
     assert {row.message_id for row in found} == sent
     assert {row.reason for row in found} == {"route_deleted"}
 
@@ -373,59 +372,3 @@ async def test_deleting_a_parked_route_makes_dead_letters_of_what_waits(pulse: P
     [dead] = await eventually(tenant.dead_letters, LONG_ENOUGH_S)
     assert (dead.message_id, dead.reason) == (message_id, "route_deleted")
     assert not receiver.tried("/parked-gone")
-
-
-async def test_same_idempotency_key_is_one_row_and_one_delivery(pulse: Pulse, receiver: Receiver) -> None:
-    tenant = await pulse.tenant()
-    device = await tenant.device()
-    await tenant.webhook(receiver.url("/once"))
-    first = await device.post({"v": 1}, idempotency_key="k-1")
-    again = await device.post({"v": 1}, idempotency_key="k-1")
-    by_field = await device.post({"v": 1, "message_id": "k-1"})
-    assert (first.status_code, again.status_code, by_field.status_code) == (202, 202, 202)
-    message_id = first.json()["message_id"]
-    assert first.json() == {"message_id": message_id, "duplicate": False}
-    assert again.json() == by_field.json() == {"message_id": message_id, "duplicate": True}
-
-    last = await device.accepted({"v": 2})
-    await eventually(lambda: any(request.message_id == last for request in receiver.of("/once")))
-    assert sorted(request.message_id for request in receiver.of("/once")) == sorted([message_id, last])
-    await eventually(tenant.stored, until=_are(2))
-    assert sorted(row["message_id"] for row in await tenant.stored()) == sorted([message_id, last])
-
-
-async def test_duplicate_in_a_batch_costs_the_other_items_nothing(pulse: Pulse) -> None:
-    tenant = await pulse.tenant()
-    device = await tenant.device()
-    known = await device.accepted({"n": 0}, idempotency_key="k-0")
-
-    async def send(n: int) -> tuple[str, bool]:
-        answer = (await device.post({"n": n}, idempotency_key=f"k-{n}")).json()
-        return answer["message_id"], answer["duplicate"]
-
-    answers = await asyncio.gather(*(send(n) for n in range(50)))
-    assert [message_id for message_id, duplicate in answers if duplicate] == [known]
-    await eventually(tenant.stored, until=_are(50))
-
-
-async def test_batch_of_good_items_is_accepted(pulse: Pulse, receiver: Receiver) -> None:
-    tenant = await pulse.tenant()
-    one, two = await pulse.devices(tenant, "b1", "b2")
-    await tenant.webhook(receiver.url("/batch"))
-    items = [
-        {"tenant_id": tenant.tenant_id, "device_id": device.device_id, "type": "data", "payload": {"n": n}}
-        for n, device in enumerate([one, two] * 5)
-    ]
-    by_key = await pulse.http.post("/ingest/v1/batch", json=items, headers={"authorization": f"Bearer {tenant.key}"})
-    own = [{**item, "token": (one, two)[n % 2].token} for n, item in enumerate(items)]
-    lines = "\n".join(json.dumps(item) for item in own)
-    by_token = await pulse.http.post("/ingest/v1/batch", content=lines)
-    assert (by_key.status_code, by_token.status_code) == (202, 202)
-    ids = {result["message_id"] for answer in (by_key, by_token) for result in answer.json()["results"]}
-    assert len(ids) == 20
-    await eventually(lambda: {request.message_id for request in receiver.of("/batch")} == ids)
-    await eventually(tenant.stored, until=_are(20))
-
-
-def _are(number: int) -> Callable[[Sized], bool]:
-    return lambda rows: len(rows) >= number

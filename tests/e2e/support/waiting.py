@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sized
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -41,3 +41,8 @@ async def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or 'it'} did not happen within {timeout_s:g} s; last seen: {value!r}")
         await asyncio.sleep(_POLL_S)
+
+
+def are(number: int) -> Callable[[Sized], bool]:
+    """Whether there are as many, or more."""
+    return lambda found: len(found) >= number

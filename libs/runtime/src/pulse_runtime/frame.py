@@ -67,7 +67,7 @@ class Frame:
         if not ratio:
             return
         # Not before it is needed: the SDK takes memory, and most installations do without.
-        from pulse_runtime.span_export import OtlpSink  # noqa: PLC0415 - see above
+        from pulse_runtime.span_export import OtlpSink  # noqa: PLC0415 - only where traces are exported
 
         sink = OtlpSink(self.service, self.version, self.instance)
         self.tracer = Tracer(sink, ratio=ratio)

@@ -43,8 +43,8 @@ def demo(
     """
     try:
         # Needs the extra `embedded`, which an operator's installation without servers does not have.
-        from pulse_cli.demo.fleet import NotAccepted  # noqa: PLC0415 - see above
-        from pulse_cli.demo.runner import run_demo  # noqa: PLC0415 - see above
+        from pulse_cli.demo.fleet import NotAccepted  # noqa: PLC0415 - only with the extra `embedded`
+        from pulse_cli.demo.runner import run_demo  # noqa: PLC0415 - only with the extra `embedded`
     except ModuleNotFoundError as exc:
         fail(f"the demo needs {exc.name}: install pulse-cli[embedded]", REFUSED)
 
