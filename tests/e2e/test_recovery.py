@@ -87,6 +87,10 @@ class Town:
         events = self.pulse.log("delivery", ROUTE_RECOVERED, route_id=self.routes[name].route_id)
         return [event["recovery_s"] for event in events]
 
+    async def shunts_off_the_fast_lane(self) -> float:
+        """All but the heads of sick routes: they go to their tails, and are counted too."""
+        return await self.pulse.metric_sum("delivery", "pulse_delivery_shunts_total", but='reason="head_failed"')
+
     async def lane(self, name: str) -> str:
         stored = await routes.find_route(self.pulse.control, self.tenant.tenant_id, name)
         async with self.pulse.bus() as bus:
@@ -156,11 +160,11 @@ async def test_each_destination_that_heals_is_back_on_the_fast_lane_its_backlog_
     assert await town.pulse.metric("delivery", "pulse_delivery_recovery_seconds_count") >= reported + len(HEALED)
     assert not any(town.recovered(name) or town.got(name) for name in SICK)
 
-    shunts = await town.pulse.metric_sum("delivery", "pulse_delivery_shunts_total")
+    shunts = await town.shunts_off_the_fast_lane()
     assert [await town.lane(name) for name in (*HEALED, *SICK)] == ["fast"] * len(HEALED) + ["siding"] * len(SICK)
     await town.send(1, *HEALED)
     await eventually(lambda: all(town.got(name)[-1] == town.sent[name][-1] for name in HEALED), 2, what="the fast lane")
-    assert await town.pulse.metric_sum("delivery", "pulse_delivery_shunts_total") == shunts
+    assert await town.shunts_off_the_fast_lane() == shunts
 
 
 @pytest.mark.timeout(180)

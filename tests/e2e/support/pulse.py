@@ -128,10 +128,10 @@ class Pulse:
         text = (await self.admin(service, "/metrics")).text
         return next(float(line.split(" ")[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
-    async def metric_sum(self, service: str, name: str) -> float:
-        """Return a metric over all its labels; 0 while it has none."""
+    async def metric_sum(self, service: str, name: str, *, but: str = "") -> float:
+        """Return a metric over all its labels but those with *but* (``label="value"``) in them; 0 while it has none."""
         text = (await self.admin(service, "/metrics")).text
-        lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}{{") and (not but or but not in line)]
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     async def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
