@@ -1,16 +1,24 @@
-"""Each workload has what its own values say, and nobody else's: all of helm/distinct.yaml is different for each."""
+"""Each workload has what its own values say, and nobody else's: what it may have is different for each.
+
+All in helm/distinct.yaml; only autoscaling in helm/everything.yaml, since a scaled workload has no replicas of its own.
+"""
 
 import re
 from typing import Any
 
 import pytest
 import yaml
-from deploy_helm import VALUES, rendered
+from deploy_helm import VALUES, component, rendered
 from support.chart import CHART, HELM, REASON
 
 VALUES_OF = {"ingest": "ingest", "ingest-mqtt": "ingestMqtt", "router": "router", "delivery": "delivery"}
-[DISTINCT] = [values for values in VALUES if values.stem == "distinct"]
+SCALED = ("ingest", "router", "delivery")
+BY_NAME = {values.stem: values for values in VALUES}
+DISTINCT, EVERYTHING = BY_NAME["distinct"], BY_NAME["everything"]
 GIVEN: dict[str, Any] = yaml.safe_load(DISTINCT.read_text())
+AUTOSCALING: dict[str, dict[str, Any]] = {
+    name: yaml.safe_load(EVERYTHING.read_text())[name]["autoscaling"] for name in SCALED
+}
 OF_THE_POD = (
     "terminationGracePeriodSeconds",
     "nodeSelector",
@@ -34,6 +42,27 @@ def test_a_workload_has_its_own_values(name: str, key: str) -> None:
     assert own["podAnnotations"].items() <= template["metadata"]["annotations"].items()
 
 
+def test_http_is_scaled_within_its_own_bounds() -> None:
+    [made] = rendered(EVERYTHING).of_kind("HorizontalPodAutoscaler")
+    spec, own = made["spec"], AUTOSCALING["ingest"]
+    [metric] = spec["metrics"]
+    assert component(made) == "ingest"
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (own["minReplicas"], own["maxReplicas"])
+    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": own["targetCpuPercent"]}
+
+
+@pytest.mark.parametrize("name", ["router", "delivery"])
+def test_a_backlog_is_scaled_within_its_own_bounds(name: str) -> None:
+    [spec] = [made["spec"] for made in rendered(EVERYTHING).of_kind("ScaledObject") if component(made) == name]
+    own = AUTOSCALING[name]
+    [trigger] = spec["triggers"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (own["minReplicas"], own["maxReplicas"])
+    assert trigger["metadata"]["threshold"] == str(own["messagesPerReplica"])
+    # Blind, it keeps what runs, and the least there may be.
+    assert spec["fallback"]["replicas"] == own["minReplicas"]
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"
+
+
 def test_the_hooks_have_their_own() -> None:
     for job in rendered(DISTINCT).of_kind("Job"):
         [container] = job["spec"]["template"]["spec"]["containers"]
@@ -55,3 +84,5 @@ def test_nothing_that_is_to_be_distinct_is_the_same_twice() -> None:
     for field in ("replicas", "resources", *OF_THE_POD, "podAnnotations"):
         given = [yaml.safe_dump(GIVEN[key][field]) for key in VALUES_OF.values()]
         assert len(set(given)) == len(given), field
+    numbers = [number for own in AUTOSCALING.values() for number in own.values() if number is not True]
+    assert len(set(numbers)) == len(numbers) == 3 * len(SCALED)
