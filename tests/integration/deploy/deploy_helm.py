@@ -15,6 +15,7 @@ from pulse_router.settings import RouterSettings
 from pulse_runtime.settings import ServiceSettings
 
 VALUES = sorted((Path(__file__).parent / "helm").glob("*.yaml"))
+[EVERYTHING] = [values for values in VALUES if values.stem == "everything"]
 RELEASE, NAMESPACE = "prod", "telemetry"
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "ingest": IngestSettings,

@@ -14,8 +14,11 @@ import aiomqtt
 import httpx
 import pytest
 from deploy_compose import COMPOSE, Machine, answers, pulse, run_compose
+from deploy_helm import EVERYTHING, component, rendered
 from deploy_mosquitto import IS_MISSING, REASON
 from deploy_nats import ROOT
+from support.chart import HELM
+from support.chart import REASON as HELM_REASON
 from support.receiver import Receiver, always, open_receiver
 from support.tenant import ACTOR
 from support.waiting import eventually
@@ -40,8 +43,11 @@ MAY_BE_ZERO = {
     "sum(pulse_delivery_slots_in_use) / sum(pulse_delivery_slots)",
 }
 """All others must show more than nothing: one route is down, one is gone, and a device does not stop sending."""
-OF_THE_TARGET = "namespace: telemetry, service: prod-pulse-admin, pod: prod-pulse-0, container: pulse, endpoint: admin"
-"""As the Prometheus Operator labels what a ServiceMonitor selects; the dashboard must work beside them."""
+OF_THE_TARGET = "namespace: telemetry, service: telemetry-admin, pod: telemetry-0, container: pulse, endpoint: admin"
+"""As the Prometheus Operator labels what the ServiceMonitor of helm/everything.yaml selects.
+
+The dashboard must work beside them, and the autoscalers ask by them.
+"""
 PROMETHEUS = shutil.which("prometheus")
 DEVICE = "acme/device/boiler-1"
 TOPIC = f"tenant/{DEVICE}/reading"
@@ -200,6 +206,17 @@ async def test_the_dashboard_s_query_returns_data(live: Live, expression: str) -
         return bool(values) and (expression in MAY_BE_ZERO or max(values) > 0)
 
     await eventually(lambda: live.query(expression), _PATIENCE_S, until=has_data, what=expression)
+
+
+@pytest.mark.skipif(HELM is None, reason=HELM_REASON)
+@pytest.mark.parametrize("name", ["router", "delivery"])
+async def test_an_autoscaler_s_query_returns_one_number(live: Live, name: str) -> None:
+    """As KEDA needs it: nothing, or more than one series, is an error to it."""
+    [scaled] = [made for made in rendered(EVERYTHING).of_kind("ScaledObject") if component(made) == name]
+    [trigger] = scaled["spec"]["triggers"]
+    query = trigger["metadata"]["query"]
+    await eventually(lambda: live.query("sum(up) == 3"), _PATIENCE_S, what="figures of all services")
+    assert len(await eventually(lambda: live.query(query), _PATIENCE_S, what=query)) == 1
 
 
 def test_what_may_be_zero_is_asked_for() -> None:

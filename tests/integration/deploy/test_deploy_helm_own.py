@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from deploy_helm import VALUES, component, rendered
+from deploy_helm import EVERYTHING, VALUES, component, rendered
 from support.chart import CHART, HELM, REASON
 
 VALUES_OF = {"ingest": "ingest", "ingest-mqtt": "ingestMqtt", "router": "router", "delivery": "delivery"}
 SCALED = ("ingest", "router", "delivery")
-BY_NAME = {values.stem: values for values in VALUES}
-DISTINCT, EVERYTHING = BY_NAME["distinct"], BY_NAME["everything"]
+[DISTINCT] = [values for values in VALUES if values.stem == "distinct"]
 GIVEN: dict[str, Any] = yaml.safe_load(DISTINCT.read_text())
 AUTOSCALING: dict[str, dict[str, Any]] = {
     name: yaml.safe_load(EVERYTHING.read_text())[name]["autoscaling"] for name in SCALED
