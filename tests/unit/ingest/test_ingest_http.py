@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 from ingest_builders import (
     ACME,
     ACME_KEY,
@@ -25,6 +26,7 @@ from pulse_ingest.domain.strict_json import MAX_DEPTH, MAX_KEYS, JsonRefused
 from pulse_ingest.http.batch import MAX_BATCH_BYTES
 from pulse_ingest.http.batch_items import MAX_ITEMS, split_items
 from pulse_ingest.http.server import build_application
+from pulse_runtime.events import MESSAGE_REJECTED
 from pulse_runtime.metrics import IngestMetrics
 from pulse_runtime.spans import OFF
 from pulse_testkit.clock import ManualClock
@@ -139,6 +141,17 @@ async def test_a_bad_body_is_refused_to_its_sender_and_not_quarantined(
 ) -> None:
     assert expected == error(await api.post(SINGLE, body))
     assert api.quarantine.records == []
+
+
+@pytest.mark.parametrize("path", [SINGLE, BATCH])
+async def test_the_line_of_what_is_not_accepted_names_its_senders_trace(api: Api, path: str) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with structlog.testing.capture_logs() as events:
+        for traceparent in (f"00-{trace}-00f067aa0ba902b7-01", "00-canary", None):
+            fields = {"traceparent": traceparent} if traceparent else {}
+            assert (await api.post(path, b"not json", headers=fields)).status_code in {207, 400}
+    assert [event["trace_id"] for event in events if event["event"] == MESSAGE_REJECTED] == [trace, None, None]
+    assert "canary" not in str(events)
 
 
 async def test_the_idempotency_key_goes_before_the_payloads_id(api: Api) -> None:

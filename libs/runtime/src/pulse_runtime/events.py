@@ -44,6 +44,8 @@ AGE_UNKNOWN: Final = "age_unknown"
 
 # Ingest.
 MESSAGE_REJECTED: Final = "message_rejected"
+"""protocol; over HTTP the status of a request that was not accepted whole, and trace_id if its sender named a trace;
+over MQTT reason and trace_id."""
 MESSAGE_QUARANTINED: Final = "message_quarantined"
 """tenant_id, reason, trace_id, and error where the database refused it: kept in quarantine."""
 MESSAGES_COMMITTED: Final = "messages_committed"

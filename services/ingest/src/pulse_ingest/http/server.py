@@ -15,6 +15,7 @@ from pulse_ingest.http.single import SingleEndpoint
 from pulse_runtime.events import MESSAGE_REJECTED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import IngestMetrics
+from pulse_runtime.tracing import TraceContext
 
 _log = get_logger(__name__)
 _ACCEPTED = 202
@@ -28,10 +29,10 @@ def build_application(
     batch = BatchEndpoint(intake, authenticator, arrivals)
 
     async def post_single(request: Request) -> Response:
-        return _count(await single(request), metrics)
+        return _count(request, await single(request), metrics)
 
     async def post_batch(request: Request) -> Response:
-        return _count(await batch(request), metrics)
+        return _count(request, await batch(request), metrics)
 
     application = Starlette(
         routes=[
@@ -50,12 +51,18 @@ def build_application(
     return application
 
 
-def _count(reply: Reply, metrics: IngestMetrics) -> Response:
+def _count(request: Request, reply: Reply, metrics: IngestMetrics) -> Response:
     for result in reply.results:
         metrics.messages_total.labels(protocol="http", result=result).inc()
     if reply.answer.status_code != _ACCEPTED:
-        _log.info(MESSAGE_REJECTED, protocol="http", status=reply.answer.status_code)
+        _log.info(MESSAGE_REJECTED, protocol="http", status=reply.answer.status_code, trace_id=_trace_id(request))
     return reply.answer
+
+
+def _trace_id(request: Request) -> str | None:
+    """Return the trace that the sender named; what is not a trace context is not repeated."""
+    context = TraceContext.parse(request.headers.get("traceparent", ""))
+    return context.trace_id if context else None
 
 
 async def _not_found(_request: Request, _exc: Exception) -> Response:
