@@ -1,17 +1,21 @@
 """What mosquitto with deploy/mqtt/mosquitto.conf has acknowledged to a device reaches ingest, also through restarts."""
 
 import asyncio
+import re
 import signal
+from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import aiomqtt
 import pytest
+from deploy_fleet import Fleet
 from deploy_mosquitto import BOILER, INGEST, IS_MISSING, REASON, Broker, password, run_mosquitto
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from support.pulse import running
+from support.pulse import Pulse, running
 from support.receiver import open_receiver
+from support.replicas import replica
 from support.tenant import Tenant
 from support.waiting import eventually
 
@@ -21,6 +25,7 @@ from pulse_contracts.topics import SUBSCRIPTION
 pytestmark = [pytest.mark.skipif(IS_MISSING, reason=REASON), pytest.mark.timeout(180)]
 TOPIC = f"tenant/{BOILER}/reading"
 MORE_THAN_FITS = 500
+ENOUGH = 30
 
 
 @pytest.fixture
@@ -120,39 +125,6 @@ def raise_memory_limit(broker: Broker, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-class Fleet:
-    """Devices that send until told to stop, each message again until it is acknowledged."""
-
-    def __init__(self, broker: Broker, tenant: Tenant) -> None:
-        self.acknowledged: set[str] = set()
-        self._broker = broker
-        self._tenant = tenant
-        self._stopping = asyncio.Event()
-
-    async def send(self, device: str) -> None:
-        number = 0
-        while not self._stopping.is_set():
-            try:
-                async with self._broker.device(f"{self._tenant.tenant_id}/device/{device}") as client:
-                    while not self._stopping.is_set():
-                        message_id = f"{device}-{number}"
-                        body = f'{{"message_id": "{message_id}"}}'
-                        await client.publish(
-                            f"tenant/{self._tenant.tenant_id}/device/{device}/reading", body, qos=1, timeout=2
-                        )
-                        self.acknowledged.add(message_id)
-                        number += 1
-            except aiomqtt.MqttError:
-                await asyncio.sleep(0.05)  # as any device would before it connects again
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    async def until_more_are_acknowledged(self, count: int = 50) -> None:
-        wanted = len(self.acknowledged) + count
-        await eventually(lambda: len(self.acknowledged) >= wanted, 30, what=f"{wanted} acknowledged")
-
-
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
 async def test_all_that_was_acknowledged_is_stored_through_restarts_of_broker_and_ingest(
     tmp_path: Path, protocol: str
@@ -167,14 +139,12 @@ async def test_all_that_was_acknowledged_is_stored_through_restarts_of_broker_an
         }
         async with running(tmp_path / "pulse", only={"ingest": mqtt}) as pulse:
             tenant = await pulse.tenant()
-            names = ("d1", "d2", "d3")
+            names = [f"d{number}" for number in range(6)]
             await pulse.devices(tenant, *names)
             broker.let_in(*(f"{tenant.tenant_id}/device/{name}" for name in names))
             broker.reload()
-            fleet = Fleet(broker, tenant)
-            async with asyncio.TaskGroup() as group:
-                for name in names:
-                    group.create_task(fleet.send(name), name=f"test.{name}")
+            fleet = Fleet(broker, tenant, *names[:3])
+            async with fleet.sending():
                 await fleet.until_more_are_acknowledged()
                 await broker.stop()
                 await broker.start()
@@ -184,16 +154,44 @@ async def test_all_that_was_acknowledged_is_stored_through_restarts_of_broker_an
                 await broker.stop()
                 await broker.start()
                 await fleet.until_more_are_acknowledged()
-                fleet.stop()
-
-            async def missing() -> set[str]:
-                return fleet.acknowledged - {supplied_id(row["payload"]) for row in await tenant.stored()}
-
-            assert await eventually(missing, 60, until=lambda lost: not lost) == set()
-            stored = [supplied_id(row["payload"]) for row in await tenant.stored()]
-            assert len(stored) == len(set(stored))
+            await fleet.until_all_are_stored()
             if protocol == "5":
                 await expect_user_properties_to_count(broker, tenant)
+                mqtt |= {"PULSE_MQTT_SHARE_GROUP": "pulse", "PULSE_MQTT_CLIENT_ID": "ingest-1"}
+                await pulse.stack.restart("ingest")
+                await expect_two_to_share(pulse, mqtt, Fleet(broker, tenant, *names[3:]))
+
+
+async def expect_two_to_share(pulse: Pulse, mqtt: dict[str, str], fleet: Fleet) -> None:
+    """One of a group is killed, then the other stopped; each comes back under its name, to what the broker has for it.
+
+    Through restarts of the broker this does not hold at Mosquitto (docs/operating/broker.md).
+    """
+    async with replica(pulse, "ingest-2", **mqtt) as second:
+
+        async def taken() -> list[Counter[str]]:
+            admins = (pulse.stack.addresses.admin["ingest"], second.admin)
+            return [results((await pulse.http.get(admin.url("http", "/metrics"))).text) for admin in admins]
+
+        def is_shared(each: list[Counter[str]]) -> bool:
+            return min(taken["accepted"] for taken in each) >= ENOUGH
+
+        async with fleet.sending():
+            shares = await eventually(taken, 30, until=is_shared, what="a share of each")
+            # Without a group each would get all; a device sends a few again whose acknowledgement was late.
+            assert shares[0]["duplicate"] + shares[1]["duplicate"] < ENOUGH
+            await second.kill()
+            await fleet.until_more_are_acknowledged()
+            await pulse.stack.restart("ingest")
+            await fleet.until_more_are_acknowledged()
+    async with replica(pulse, "ingest-2", **mqtt):
+        await fleet.until_all_are_stored()
+
+
+def results(metrics: str) -> Counter[str]:
+    """Count the messages over MQTT by what became of them."""
+    found = re.findall(r'pulse_ingest_messages_total\{protocol="mqtt",result="(\w+)"\} (\S+)', metrics)
+    return Counter({result: int(float(count)) for result, count in found})
 
 
 async def expect_user_properties_to_count(broker: Broker, tenant: Tenant) -> None:
@@ -210,7 +208,3 @@ async def expect_user_properties_to_count(broker: Broker, tenant: Tenant) -> Non
         [request] = await eventually(lambda: receiver.of("/hook"), 20, what="the webhook")
     assert request.message_id == supplied_message_id(tenant.tenant_id, DeviceId("d1"), "m-1")
     assert request.headers["traceparent"].split("-")[1] == "a" * 32
-
-
-def supplied_id(payload: str) -> str:
-    return payload.split('"')[3]
