@@ -176,6 +176,8 @@ async def test_with_delivery_down_everything_waits_is_refused_in_time_and_drains
     accepted, refused = await _fill(device)
     assert refused["retry-after"].isdigit()
     await eventually(lambda: pulse.log("router", "delivery_queue_full"), what="the router's stop")
+    unready = await pulse.admin("router", "/ready")
+    assert (unready.status_code, list(unready.json()["reasons"])) == (503, ["delivery"])
     await mqtt_device.publish({"blob": BLOB})
     # Its broker has it, and keeps it: ingest acknowledges nothing that it cannot commit.
     assert await eventually(lambda: _kept_by_broker(pulse), what="the message at the broker") == 1
@@ -192,6 +194,7 @@ async def test_with_delivery_down_everything_waits_is_refused_in_time_and_drains
     assert await _kept_by_broker(pulse) == 0
     assert not await tenant.dead_letters()
     await eventually(lambda: _is_accepted(device), 20, what="the end of the refusals")
+    assert (await pulse.admin("router", "/ready")).status_code == 200
 
 
 async def _fill(device: Device) -> tuple[set[str], dict[str, str]]:

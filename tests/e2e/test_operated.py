@@ -17,6 +17,7 @@ from pulse_bus.provision import provision
 from pulse_contracts.kinds import installed_kinds
 from pulse_runtime.health import DRAINING_REASON
 from pulse_testkit.otlp import OtlpCollector, open_collector
+from pulse_testkit.processes import frozen
 
 TRACE, SENDER = "d" * 31 + "1", "00f067aa0ba902b7"
 CONSUMERS = {
@@ -117,6 +118,23 @@ async def test_a_missing_consumer_is_a_reason_not_to_be_ready(shipped: Pulse) ->
     await eventually(reasons, 15, until=lambda found: not found, what="readiness")
 
 
+async def test_without_its_stream_the_router_is_not_ready_and_keeps_what_it_matched(
+    shipped: Pulse, receiver: Receiver
+) -> None:
+    tenant = await shipped.tenant()
+    device = await tenant.device()
+    await tenant.webhook(receiver.url("/later"))
+    async with shipped.bus() as bus:
+        await api_request(bus, "STREAM.DELETE.DELIVERY")
+        message_id = await device.accepted({"v": 1})
+        await until_not_ready(shipped, "router", "delivery")
+        await provision(bus, installed_kinds())
+    await eventually(lambda: receiver.of("/later"), 30, what="delivery")
+    assert [request.message_id for request in receiver.of("/later")] == [message_id]
+    for name in ("router", "delivery"):
+        await shipped.stack.until_ready(name)
+
+
 async def test_a_blocked_loop_shows_its_stacks_and_does_not_answer(shipped: Pulse, receiver: Receiver) -> None:
     tenant = await shipped.tenant()
     device = await tenant.device()
@@ -143,6 +161,28 @@ async def test_a_blocked_loop_shows_its_stacks_and_does_not_answer(shipped: Puls
     assert (await shipped.admin("delivery", "/health")).status_code == 200
 
 
+async def test_ingest_and_router_that_drain_are_not_ready_but_alive(shipped: Pulse) -> None:
+    """A broker that does not answer holds up their end, so that there is time to look."""
+    # The restarts end after the freeze.
+    async with asyncio.TaskGroup() as restarts, frozen(shipped.stack.pid("nats")):
+        for name in ("ingest", "router"):
+            restarts.create_task(shipped.stack.restart(name), name=f"test.restart[{name}]")
+            answer = await until_not_ready(shipped, name, "draining")
+            assert answer.json()["reasons"]["draining"] == DRAINING_REASON
+            assert (await shipped.admin(name, "/health")).status_code == 200
+
+
+async def until_not_ready(pulse: Pulse, service: str, reason: str) -> httpx.Response:
+    """Return the first answer that gives this reason."""
+
+    async def readiness() -> httpx.Response:
+        return await pulse.admin(service, "/ready")
+
+    answer = await eventually(readiness, until=lambda answer: reason in answer.json()["reasons"], what=reason)
+    assert answer.status_code == 503
+    return answer
+
+
 async def test_a_service_that_drains_is_not_ready_but_alive(shipped: Pulse, receiver: Receiver) -> None:
     tenant = await shipped.tenant()
     device = await tenant.device()
@@ -154,10 +194,7 @@ async def test_a_service_that_drains_is_not_ready_but_alive(shipped: Pulse, rece
 
     os.kill(shipped.stack.pid("delivery"), signal.SIGTERM)
 
-    async def readiness() -> httpx.Response:
-        return await shipped.admin("delivery", "/ready")
-
-    answer = await eventually(readiness, until=lambda answer: answer.status_code == 503, what="a refusal")
+    answer = await until_not_ready(shipped, "delivery", "draining")
     assert answer.json()["reasons"]["draining"] == DRAINING_REASON
     assert (await shipped.admin("delivery", "/health")).status_code == 200
     go_on.set()
