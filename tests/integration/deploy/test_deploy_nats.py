@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from pulse_bus.api import api_request
 from pulse_bus.connection import Connection, connect
 from pulse_bus.errors import BusUnavailable
+from pulse_bus.hops import bridge_hops
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.permissions import SERVICES
 from pulse_bus.provision import provision
@@ -34,6 +35,10 @@ from pulse_contracts.topology import STREAMS, TELEMETRY
 from pulse_contracts.turns import TurnState
 from pulse_runtime.clock import SystemClock
 from pulse_runtime.metrics import BusMetrics
+from pulse_runtime.spans import AttributeValue, Span, Tracer
+from pulse_runtime.tracing import TraceContext
+
+DESTINATION = "messaging.destination.name"
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -180,6 +185,42 @@ async def test_the_servers_report_the_hops_of_sampled_messages(cluster: Cluster)
 
 def _traceparent(event: bytes) -> list[str]:
     return json.loads(event)["request"]["header"]["traceparent"]
+
+
+async def test_what_two_servers_did_with_a_message_are_spans_of_its_trace(cluster: Cluster) -> None:
+    """It comes in at a server that does not lead the stream, and goes on to the one that does."""
+    hops = ListedSpans()
+    sender = TraceContext.new(sampled=True)
+    async with (
+        connect(cluster.address("router"), tracer=Tracer(hops, ratio=1.0)) as router,
+        connect(cluster.address("control")) as control,
+    ):
+        await bridge_hops(router)
+        leader = (await stream_info(control, TELEMETRY.name))["cluster"]["leader"]
+        entry = next(server for server in cluster.servers if server.name != leader)
+        at_entry = replace(cluster.address("ingest"), url=entry.client.url("tls"))
+        async with connect(at_entry) as ingest, asyncio.timeout(30):
+            # Again, until both servers have heard of the subscription.
+            while hops.servers != {entry.name, leader}:
+                await ingest.publish("telemetry.acme.d1.t", b"x", headers={"traceparent": sender.header()})
+                await stream_info(control, TELEMETRY.name)
+    assert {(span.context.trace_id, span.parent_id) for span in hops.spans} == {(sender.trace_id, sender.span_id)}
+    stored_at = {
+        span.attributes["nats.server.name"] for span in hops.spans if span.attributes[DESTINATION] == "TELEMETRY"
+    }
+    assert stored_at == {leader}
+
+
+@dataclass(slots=True)
+class ListedSpans:
+    spans: list[Span] = field(default_factory=list[Span])
+
+    @property
+    def servers(self) -> set[AttributeValue]:
+        return {span.attributes["nats.server.name"] for span in self.spans}
+
+    def take(self, span: Span) -> None:
+        self.spans.append(span)
 
 
 async def test_what_was_acknowledged_outlives_the_death_of_the_leader(cluster: Cluster) -> None:
