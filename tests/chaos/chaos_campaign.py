@@ -13,15 +13,15 @@ from chaos_world import Settled, World, open_world
 from support.waiting import eventually
 
 from pulse_cli.ledger.facts import NEVER, Peak
+from pulse_cli.ledger.findings import Finding
 from pulse_cli.ledger.invariants import (
-    Finding,
     as_quick_as_before,
-    duplicates,
     examine,
     latencies_s,
     quantile,
     unsettled,
 )
+from pulse_cli.ledger.repeats import Explained, duplicates, explained
 
 _ACKS_WITHIN_S: Final = 60.0
 _MOST_UNKNOWN: Final = 0.2
@@ -41,6 +41,8 @@ class Report:
     proofs: list[str]
     acknowledged: int
     duplicates: int
+    explained: list[Explained]
+    """By which fault."""
     settled_s: float
     took_s: float
     healthy_p99_ms: tuple[float, float]
@@ -91,6 +93,7 @@ async def play(site: Site, cell: Cell, seed: int, scale: Scale) -> Report:
             proofs=strike.proofs,
             acknowledged=world.flood.acked,
             duplicates=duplicates(books),
+            explained=explained(books),
             settled_s=settled.seconds,
             took_s=time.monotonic() - started,
             healthy_p99_ms=p99_ms,

@@ -1,7 +1,9 @@
 """How children of the stack ended, as their supervisor tells."""
 
+import time
 from collections.abc import Generator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -12,22 +14,38 @@ KILLED: Final = -9
 _ENDS: Final = frozenset({CHILD_DIED, CHILD_STOPPED})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """The end of one process."""
+
+    name: str
+    """Of the child that it was."""
+    pid: int
+    status: int
+    at: float
+    """When it was noticed."""
+
+
 class Deaths:
-    """The status with which each process ended. Made by `noting_deaths`."""
+    """How each process ended. Made by `noting_deaths`."""
 
     def __init__(self) -> None:
-        self._statuses: dict[int, tuple[str, int]] = {}
+        self._found: dict[int, Death] = {}
 
     def status(self, pid: int) -> int | None:
         """Return how a process ended, minus the number of the signal if one ended it; None if it did not."""
-        return self._statuses[pid][1] if pid in self._statuses else None
+        return self._found[pid].status if pid in self._found else None
 
-    def killed(self, name: str) -> int:
-        """Count the processes of a child that were killed."""
-        return sum(found == (name, KILLED) for found in self._statuses.values())
+    def killed(self, name: str, since: float) -> list[Death]:
+        """Return the processes of a child that were killed, in that order."""
+        return [
+            death
+            for death in self._found.values()
+            if (death.name, death.status) == (name, KILLED) and death.at >= since
+        ]
 
     def note(self, name: str, pid: int, status: int) -> None:
-        self._statuses[pid] = (name, status)
+        self._found[pid] = Death(name=name, pid=pid, status=status, at=time.monotonic())
 
 
 @contextmanager

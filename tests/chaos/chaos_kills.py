@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Final
 
@@ -18,8 +19,6 @@ from pulse_runtime.events import FAILPOINTS_ARMED
 BACK_WITHIN_S: Final = 60.0
 _KILLED_WITHIN_S: Final = 60.0
 _KILLABLE: Final = ("ingest", "router", "delivery", "nats", "postgres")
-_FORGETFUL: Final = frozenset({"delivery", "nats"})
-"""Who else dies leaves no delivery in hand: what they publish again is recognised by its id."""
 
 
 async def kill_ingest(strike: Strike) -> None:
@@ -56,9 +55,9 @@ async def kill_delivery(strike: Strike) -> None:
     """`kill -9` of delivery after an attempt, between its record and its ack, around a shunt and around a dead letter.
 
     What was attempted and not acknowledged is attempted again after 12 s, with the same `webhook-id`: these are the
-    duplicates that at-least-once speaks of, at most what the lanes had in flight, for an attempt is acknowledged when
-    its record is durable. `pulse_delivery_oldest_undelivered_age_seconds` rises to 12 s and falls. Ingest and the
-    router stay ready.
+    duplicates that at-least-once speaks of. An attempt is acknowledged when its record is durable, so they are what
+    that process delivered in its last moments, and at most what it held.
+    `pulse_delivery_oldest_undelivered_age_seconds` rises to 12 s and falls. Ingest and the router stay ready.
     """
     await _kill_at(
         strike,
@@ -105,7 +104,7 @@ async def kill(strike: Strike, name: str) -> None:
     """Kill a child of the stack; returns when its successor is ready."""
     stack = strike.pulse.stack
     await asyncio.wait_for(stack.until_ready(name), BACK_WITHIN_S)
-    async with strike.fault(f"kill {name}", struck=name, in_hand=_in_hand(strike, name)):
+    async with _kills(strike, name):
         pid = stack.kill(name)
         await asyncio.wait_for(stack.until_ready(name), BACK_WITHIN_S)
     status = strike.site.deaths.status(pid)
@@ -117,7 +116,7 @@ async def _kill_at(strike: Strike, service: str, *points: str) -> None:
 
     Each start is ours, so that the supervisor's pauses between restarts, which grow, are not waited for.
     """
-    async with strike.fault(f"kills of {service}", struck=service, in_hand=_in_hand(strike, service)):
+    async with _kills(strike, service):
         for armed in hits(strike.random, points):
             status = await _start_and_die(strike, service, armed)
             strike.prove(
@@ -143,15 +142,16 @@ async def _start_and_die(strike: Strike, service: str, armed: str) -> int | None
     return deaths.status(pid)
 
 
-def _in_hand(strike: Strike, name: str) -> float:
-    """Return how many deliveries one kill can leave unacknowledged.
+def _kills(strike: Strike, name: str) -> AbstractAsyncContextManager[None]:
+    """Note the kills of a child, and what each can leave unacknowledged.
 
-    A route has at most one lane and one turn in the siding, each with so many attempts in flight. What nats-server had
-    in hand is not known.
+    Of delivery that is what it held, and what its turns had in flight. What nats-server had in hand is not known. Who
+    else dies leaves no delivery in hand: what they publish again is recognised by its id.
     """
-    if name not in _FORGETFUL:
-        return 0
-    if name == "nats":
-        return NEVER
-    delivering = [each for each in strike.world.destinations if each.is_healthy]
-    return 2 * LaneLimits().lane_in_flight * len(delivering)
+    in_hand = {"delivery": _held_at_most(strike), "nats": NEVER}.get(name, 0)
+    return strike.kills(name, in_hand=in_hand, of_its_own=name == "delivery")
+
+
+def _held_at_most(strike: Strike) -> float:
+    limits = LaneLimits()
+    return limits.held_messages + limits.lane_in_flight * len(strike.world.destinations)

@@ -48,7 +48,7 @@ class WebhookReceipts:
         sent = self._sendings.attempted.get(entry)
         is_same = sent is None or digest_of(request.json["payload"]) == digest_of(sent.payload)
         is_genuine = is_same and request.webhook_id.startswith(f"{entry}:") and self._is_signed(request)
-        return Receipt(address=request.path, entry=entry, at=request.at, is_genuine=is_genuine)
+        return Receipt(address=request.path, entry=entry, at=request.at, is_genuine=is_genuine, sender=request.sender)
 
     def _is_signed(self, request: Request) -> bool:
         secret = self._secrets.get(request.path)

@@ -159,20 +159,36 @@ class Strike:
         return self.world.flood.refusals - self._refused_before
 
     @asynccontextmanager
-    async def fault(self, name: str, *, struck: str = "", in_hand: float = NEVER) -> AsyncGenerator[None, None]:
-        """Note what is broken within the block, and that it is healed at its end.
-
-        *struck* is the child that is killed, perhaps more than once; *in_hand* as in `Fault`.
-        """
-        began, killed = time.monotonic(), self.site.deaths.killed(struck)
+    async def fault(self, name: str, *, in_hand: float = NEVER) -> AsyncGenerator[None, None]:
+        """Note what is broken within the block, and that it is healed at its end; *in_hand* as in `Fault`."""
+        began = time.monotonic()
         try:
             yield
         finally:
             self.world.healed_at = time.monotonic()
-            strikes = max(1, self.site.deaths.killed(struck) - killed)
-            self.world.faults.append(
-                Fault(name=name, began=began, ended=self.world.healed_at, strikes=strikes, in_hand=in_hand)
-            )
+            self.world.faults.append(Fault(name=name, began=began, ended=self.world.healed_at, in_hand=in_hand))
+
+    @asynccontextmanager
+    async def kills(self, name: str, *, in_hand: float, of_its_own: bool) -> AsyncGenerator[None, None]:
+        """Note each kill of a child within the block, and that all is healed at its end.
+
+        *of_its_own*: whether what it has in hand is what it delivered itself.
+        """
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = self.world.healed_at = time.monotonic()
+            self.world.faults += [
+                Fault(
+                    name=f"kill of {name} {death.pid}",
+                    began=death.at,
+                    ended=ended,
+                    in_hand=in_hand,
+                    killed=death.pid if of_its_own else None,
+                )
+                for death in self.site.deaths.killed(name, began)
+            ]
 
     def prove(self, holds: object, what: str) -> None:
         """Note a proof; fails if it is none."""

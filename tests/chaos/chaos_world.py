@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from chaos_flood import Flood
 from chaos_receipts import WebhookReceipts, mirror_address, mirrored
+from support.processes import connected_from
 from support.pulse import Pulse
 from support.receiver import Receiver, always, hangs, open_receiver
 from support.tenant import ACTOR, Route, Tenant
@@ -78,7 +79,7 @@ class World:
             "quarantined": books.holdings.quarantined,
             "dead-lettered": books.holdings.dead_lettered,
             "waiting in the siding": [pair for pair in books.holdings.set_aside if pair[1] in routes],
-            "delivered by webhook": self.receiver.accepted,
+            "delivered by a process that is known": [each for each in self.receiver.accepted if each.sender],
             "tried at a hanging destination": [path for path in self._hanging() if self.receiver.tried(path)],
             "republished over MQTT": [receipt for mirror in self.mirrors for receipt in mirror],
             "acknowledged over MQTT": [e for e in books.sendings.acknowledged if attempted[e].payload is None],
@@ -159,6 +160,7 @@ async def open_world(
     """
     async with AsyncExitStack() as stack:
         receiver = await stack.enter_async_context(open_receiver())
+        receiver.sender_of = lambda port: connected_from(port, [pulse.stack.pid("delivery")])
         tenants = [await pulse.tenant(f"{name}-{side}") for side in ("a", "b")]
         devices = [
             device for tenant in tenants for device in await pulse.devices(tenant, *(f"d{n}" for n in range(_DEVICES)))

@@ -84,7 +84,7 @@ def _first(exc: BaseException) -> BaseException:
 def _explanation(report: Report) -> Iterable[str]:
     peaks = (f"{peak.name}: {peak.seen:.0f} of {peak.cap:.0f}" for peak in report.peaks)
     complaints = (f"/ready of {name}: {', '.join(said)}" for name, said in report.complaints.items() if said)
-    return (*report.proofs, *complaints, *peaks, *map(str, report.findings))
+    return (*report.proofs, *map(str, report.explained), *complaints, *peaks, *map(str, report.findings))
 
 
 def _tell(lines: Iterable[str]) -> None:

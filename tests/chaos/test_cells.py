@@ -47,7 +47,7 @@ async def test_the_ledger_balances_after(site: Site, cell: Cell) -> None:
     print(f"seed {SEED}")
     report = await play(site, cell, SEED, SHORT)
     TOOK_S[cell.name] = report.took_s
-    print(report.line(), *report.proofs, sep="\n")
+    print(report.line(), *report.proofs, *report.explained, sep="\n")
     assert report.findings == []
 
 

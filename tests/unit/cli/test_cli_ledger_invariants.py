@@ -1,12 +1,15 @@
 """Each invariant holds for a whole run, and one thing that is wrong breaks it and no other."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ledger_books import books, destination, garbage, holding, message, receipt, row
 
 from pulse_cli.ledger.facts import Address, Books, Fault, Peak, Receipt, digest_of
 from pulse_cli.ledger.invariants import CHECKS, as_quick_as_before, examine, unsettled
+from pulse_cli.ledger.repeats import IN_HAND_S, explained
 
 M0, M1, M2 = (message(f"m{n}") for n in range(3))
 THEIRS = message("x", "globex")
@@ -106,23 +109,56 @@ def test_a_fault_explains_a_duplicate_of_what_was_first_delivered_around_it(
     assert (examine(made) == []) is is_explained
 
 
-def again(*times: float, strikes: int = 1, in_hand: float = 9) -> set[str]:
-    """What is broken if M0 came again at these times, around a fault from 103 to 104."""
-    made = receiving(whole(), *(receipt(M0, at=at) for at in times))
-    return broken(replace(made, faults=[Fault(name="kill", began=103, ended=104, strikes=strikes, in_hand=in_hand)]))
+def struck(began: float = 103, ended: float = 104, **more: Any) -> Fault:
+    return Fault(name="kill", began=began, ended=ended, **more)
+
+
+def again(*times: float, faults: Sequence[Fault]) -> set[str]:
+    """What is broken if M0 came again at these times."""
+    return broken(replace(receiving(whole(), *(receipt(M0, at=at) for at in times)), faults=faults))
 
 
 def test_one_strike_explains_one_more_delivery_of_a_message() -> None:
-    assert again(104.0, 120.0) == {"duplicates_are_explained"}
-    assert again(104.0, 120.0, strikes=2) == set()
+    assert again(104.0, 120.0, faults=[struck()]) == {"duplicates_are_explained"}
+    assert again(104.0, 120.0, faults=[struck(), struck()]) == set()
 
 
 def test_a_fault_that_leaves_nothing_in_hand_explains_nothing() -> None:
-    assert again(120.0, in_hand=0) == {"duplicates_are_explained"}
+    assert again(120.0, faults=[struck(in_hand=0)]) == {"duplicates_are_explained"}
 
 
 def test_a_fault_explains_nothing_that_came_again_before_it() -> None:
-    assert again(102.0) == {"duplicates_are_explained"}
+    assert again(102.0, faults=[struck()]) == {"duplicates_are_explained"}
+
+
+def delivered_by(sender: int | None, at: float, *, killed: int = 7) -> set[str]:
+    """What is broken if M0 was delivered at that moment, and again at 120 after a process was killed at 103."""
+    made = whole()
+    first = replace(receipt(M0, at=at), sender=sender)
+    others = [each for each in made.receipts if each.entry != M0.entry]
+    receipts = [first, *others, replace(receipt(M0, at=120.0), sender=8)]
+    return broken(replace(made, receipts=receipts, faults=[struck(killed=killed)]))
+
+
+def test_a_killed_process_explains_what_it_had_just_delivered_itself() -> None:
+    assert delivered_by(7, 102.0) == set()
+    assert delivered_by(6, 102.0) == {"duplicates_are_explained"}
+
+
+def test_a_killed_process_explains_nothing_that_it_had_delivered_long_before() -> None:
+    assert delivered_by(7, 103.1 - IN_HAND_S) == set()
+    assert delivered_by(7, 102.9 - IN_HAND_S) == {"duplicates_are_explained"}
+
+
+def test_what_came_from_a_broker_is_explained_by_the_time_alone() -> None:
+    assert delivered_by(None, 102.0) == set()
+    assert delivered_by(None, 102.9 - IN_HAND_S) == {"duplicates_are_explained"}
+    assert delivered_by(None, 109.0) == {"duplicates_are_explained"}
+
+
+def test_it_is_told_how_much_each_fault_explains() -> None:
+    made = replace(receiving(whole(), receipt(M0, at=120.0), receipt(M1, at=121.0)), faults=[struck()])
+    assert [str(each) for each in explained(made)] == ["kill: 2 made again, delivered 2.00 s before it at most"]
 
 
 def test_a_valid_message_in_quarantine_is_not_kept() -> None:

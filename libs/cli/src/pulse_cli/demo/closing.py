@@ -7,7 +7,8 @@ from typing import Final
 from pulse_bus.errors import BusError
 from pulse_cli.ledger.balance import Ledger, balance
 from pulse_cli.ledger.facts import Books
-from pulse_cli.ledger.invariants import Finding, examine, unsettled
+from pulse_cli.ledger.findings import Finding
+from pulse_cli.ledger.invariants import examine, unsettled
 from pulse_runtime.clock import Clock
 from pulse_storage.pool import UNAVAILABLE
 

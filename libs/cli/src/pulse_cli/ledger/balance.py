@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from pulse_cli.ledger.facts import NEVER, Books, Destination
 from pulse_cli.ledger.fates import fates_of, quarantined_entries, stored_entries
-from pulse_cli.ledger.invariants import duplicates, latencies_s, quantile
+from pulse_cli.ledger.invariants import latencies_s, quantile
+from pulse_cli.ledger.repeats import duplicates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,8 @@ class Receipt:
     at: float
     is_genuine: bool = True
     """Whether the signature holds, where there is one, and the payload is the one that was sent."""
+    sender: int | None = None
+    """The process that delivered it; None if its connection did not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +115,15 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Something that was broken on purpose, from when to when."""
+    """Something that was broken on purpose, from when to when. Each kill is one."""
 
     name: str
     began: float
     ended: float
-    strikes: int = 1
-    """How often it struck meanwhile."""
     in_hand: float = NEVER
-    """How many deliveries one strike can have left unacknowledged, each of which is made once more; 0: none."""
+    """How many deliveries it can have left unacknowledged, each of which is made once more; 0: none."""
+    killed: int | None = None
+    """The process that it killed, if nobody else's deliveries can have been left unacknowledged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

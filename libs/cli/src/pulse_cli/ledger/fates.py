@@ -85,6 +85,14 @@ def receipts_of(books: Books, destination: Destination) -> list[Receipt]:
     return [receipt for receipt in books.receipts if receipt.address in names]
 
 
+def arrivals_of(books: Books, destination: Destination) -> Mapping[Entry, list[Receipt]]:
+    """Return the same by entry, each in the order of arrival."""
+    found: dict[Entry, list[Receipt]] = {}
+    for receipt in sorted(receipts_of(books, destination), key=lambda each: each.at):
+        found.setdefault(receipt.entry, []).append(receipt)
+    return found
+
+
 def _route_fates(books: Books, destination: Destination) -> RouteFates:
     route_id = destination.route.route_id
     matched = matches(books, destination, owed_entries(books))

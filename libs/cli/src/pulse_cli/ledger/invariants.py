@@ -4,65 +4,49 @@ They say what must be true once a run has settled. Two of the checks ask for som
 of a run and its calm before the fault: they are called where these are known.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from pulse_cli.ledger.facts import Books, Destination, Entry, Fault, Receipt, digest_of
+from pulse_cli.ledger.facts import Books, Destination, digest_of
 from pulse_cli.ledger.fates import (
     acceptable_entries,
+    arrivals_of,
     fates_of,
     matches,
     quarantined_entries,
     receipts_of,
     stored_entries,
 )
+from pulse_cli.ledger.findings import Finding, found_in
+from pulse_cli.ledger.repeats import duplicates_are_bounded, duplicates_are_explained
 
-_SHOWN: Final = 3
 _HEALTHY_FACTOR: Final = 1.5
 _HEALTHY_EXTRA_S: Final = 0.020
-_LOOKBACK_S: Final = 5.0
-"""A broker that is killed forgets the acks of about its last second; a delivery in flight lasts a little longer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A broken invariant, and what broke it."""
-
-    invariant: str
-    subjects: tuple[str, ...]
-    detail: str = ""
-
-    def __str__(self) -> str:
-        shown = ", ".join(self.subjects[:_SHOWN]) + (", …" if len(self.subjects) > _SHOWN else "")
-        return f"{self.invariant}: {len(self.subjects)} ({shown}){self.detail and ' ' + self.detail}"
-
 
 Check = Callable[[Books], Iterator[Finding]]
 
 
 def acknowledged_is_kept(books: Books) -> Iterator[Finding]:
     """Acknowledged is stored, or on its way there; quarantined if nothing can be made of it."""
-    yield from _found("acknowledged_is_kept", fates_of(books).lost)
+    yield from found_in("acknowledged_is_kept", fates_of(books).lost)
 
 
 def kept_in_one_place(books: Books) -> Iterator[Finding]:
     """Nothing is stored and quarantined as well."""
-    yield from _found("kept_in_one_place", stored_entries(books) & quarantined_entries(books))
+    yield from found_in("kept_in_one_place", stored_entries(books) & quarantined_entries(books))
 
 
 def stored_once(books: Books) -> Iterator[Finding]:
     """An id has at most one row."""
     rows = Counter(row.entry for row in books.holdings.stored)
-    yield from _found("stored_once", (entry for entry, count in rows.items() if count > 1))
+    yield from found_in("stored_once", (entry for entry, count in rows.items() if count > 1))
 
 
 def stored_as_sent(books: Books) -> Iterator[Finding]:
     """A row has the payload, the topic and the tenant that were sent."""
     attempted = books.sendings.attempted
-    yield from _found(
+    yield from found_in(
         "stored_as_sent",
         (
             row.entry
@@ -78,13 +62,13 @@ def nothing_from_nowhere(books: Books) -> Iterator[Finding]:
     found = stored_entries(books) | quarantined_entries(books)
     found |= {receipt.entry for receipt in books.receipts}
     found |= {entry for _, (entry, _) in books.holdings.dead_lettered}
-    yield from _found("nothing_from_nowhere", found - books.sendings.attempted.keys())
+    yield from found_in("nothing_from_nowhere", found - books.sendings.attempted.keys())
 
 
 def every_match_has_a_fate(books: Books) -> Iterator[Finding]:
     """Matched is delivered, waiting or dead-lettered."""
     lost = (pair for fates in fates_of(books).routes.values() for pair in fates.lost)
-    yield from _found("every_match_has_a_fate", map(_pair, lost))
+    yield from found_in("every_match_has_a_fate", map(_pair, lost))
 
 
 def dead_is_not_delivered(books: Books) -> Iterator[Finding]:
@@ -95,7 +79,7 @@ def dead_is_not_delivered(books: Books) -> Iterator[Finding]:
         for destination in books.destinations
         for receipt in receipts_of(books, destination)
     }
-    yield from _found("dead_is_not_delivered", map(_pair, dead & delivered))
+    yield from found_in("dead_is_not_delivered", map(_pair, dead & delivered))
 
 
 def only_matches_are_delivered(books: Books) -> Iterator[Finding]:
@@ -106,7 +90,7 @@ def only_matches_are_delivered(books: Books) -> Iterator[Finding]:
         route_id = destination.route.route_id
         got = {receipt.entry for receipt in receipts_of(books, destination)}
         got |= {entry for _, (entry, route) in books.holdings.dead_lettered if route == route_id}
-        yield from _found("only_matches_are_delivered", (got & attempted) - owed, f"at {destination.route.name}")
+        yield from found_in("only_matches_are_delivered", (got & attempted) - owed, f"at {destination.route.name}")
 
 
 def tenants_are_apart(books: Books) -> Iterator[Finding]:
@@ -121,19 +105,19 @@ def tenants_are_apart(books: Books) -> Iterator[Finding]:
         for receipt in receipts_of(books, destination)
     ]
     foreign = {entry for tenant, entry in seen if entry in attempted and attempted[entry].tenant != tenant}
-    yield from _found("tenants_are_apart", foreign)
+    yield from found_in("tenants_are_apart", foreign)
 
 
 def receipts_are_genuine(books: Books) -> Iterator[Finding]:
     """What a receiver gets is signed with its route's secret and carries the payload that was sent."""
-    yield from _found("receipts_are_genuine", (each.entry for each in books.receipts if not each.is_genuine))
+    yield from found_in("receipts_are_genuine", (each.entry for each in books.receipts if not each.is_genuine))
 
 
 def addresses_are_current(books: Books) -> Iterator[Finding]:
     """Nothing goes to an address that no route has, nor to one that its route had before the message was sent."""
     until = {address.name: address.until for each in books.destinations for address in each.addresses}
     stray = {receipt.entry for receipt in books.receipts if receipt.address not in until}
-    yield from _found("addresses_are_current", stray, "at an address of no route")
+    yield from found_in("addresses_are_current", stray, "at an address of no route")
     attempted = books.sendings.attempted
     stale = {
         receipt.entry
@@ -141,34 +125,7 @@ def addresses_are_current(books: Books) -> Iterator[Finding]:
         if receipt.entry in attempted
         and attempted[receipt.entry].first_sent_at > until.get(receipt.address, float("inf"))
     }
-    yield from _found("addresses_are_current", stale, "at an address of an earlier revision")
-
-
-def duplicates_are_explained(books: Books) -> Iterator[Finding]:
-    """Each delivery beyond the first has a strike that explains it: without one there are none."""
-    for destination in books.destinations:
-        unexplained = [
-            entry
-            for entry, receipts in _by_entry(receipts_of(books, destination)).items()
-            if not _is_explained(books.faults, receipts)
-        ]
-        yield from _found("duplicates_are_explained", unexplained, f"at {destination.route.name}")
-
-
-def duplicates_are_bounded(books: Books) -> Iterator[Finding]:
-    """There are no more duplicates than what was struck can have had in hand."""
-    alone: Counter[str] = Counter()
-    for destination in books.destinations:
-        for receipts in _by_entry(receipts_of(books, destination)).values():
-            reasons = [{fault.name for fault in _reasons(books.faults, *pair)} for pair in pairwise(receipts)]
-            alone.update(name for names in reasons if len(names) == 1 for name in names)
-    bounds: defaultdict[str, float] = defaultdict(float)
-    for fault in books.faults:
-        bounds[fault.name] += fault.strikes * fault.in_hand
-    for name, count in alone.items():
-        if count > bounds[name]:
-            detail = f"{count} deliveries were made again, {bounds[name]:g} can have been in hand"
-            yield Finding(invariant="duplicates_are_bounded", subjects=(name,), detail=detail)
+    yield from found_in("addresses_are_current", stale, "at an address of an earlier revision")
 
 
 def under_their_caps(books: Books) -> Iterator[Finding]:
@@ -215,7 +172,7 @@ def unsettled(books: Books) -> list[Finding]:
     moving = [_pair(pair) for pair in holdings.undelivered | holdings.unfiled if pair[1] in ours]
     moving += [_pair(pair) for pair in holdings.set_aside if pair[1] in ours and ours[pair[1]].is_healthy]
     moving += books.sendings.attempted.keys() & (holdings.unstored | holdings.unrouted | holdings.unquarantined)
-    return list(_found("settled", moving, "not there yet"))
+    return list(found_in("settled", moving, "not there yet"))
 
 
 def as_quick_as_before(before_s: Sequence[float], after_s: Sequence[float]) -> list[Finding]:
@@ -244,50 +201,14 @@ def latencies_s(books: Books, destination: Destination, *, since: float, until: 
     attempted = books.sendings.attempted
     return sorted(
         min(receipt.at for receipt in receipts) - attempted[entry].first_sent_at
-        for entry, receipts in _by_entry(receipts_of(books, destination)).items()
+        for entry, receipts in arrivals_of(books, destination).items()
         if entry in attempted and since <= attempted[entry].first_sent_at < until
     )
-
-
-def duplicates(books: Books) -> int:
-    """Count receipts and rows beyond the first."""
-    groups = [_by_entry(receipts_of(books, destination)) for destination in books.destinations]
-    again = sum(len(receipts) - 1 for group in groups for receipts in group.values())
-    return again + len(books.holdings.stored) - len(stored_entries(books))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
     """Return a quantile of sorted *values*; 0 if there are none."""
     return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
-
-
-def _is_explained(faults: Sequence[Fault], receipts: Sequence[Receipt]) -> bool:
-    reasons = [_reasons(faults, earlier, later) for earlier, later in pairwise(receipts)]
-    strikes = {id(fault): fault.strikes for found in reasons for fault in found}
-    return all(reasons) and len(reasons) <= sum(strikes.values())
-
-
-def _reasons(faults: Sequence[Fault], earlier: Receipt, later: Receipt) -> list[Fault]:
-    """Return the faults that can have kept a delivery from being acknowledged, so that it was made again."""
-    return [
-        fault
-        for fault in faults
-        if fault.in_hand
-        and fault.began - _LOOKBACK_S <= earlier.at <= fault.ended + _LOOKBACK_S
-        and fault.began <= later.at
-    ]
-
-
-def _by_entry(receipts: Iterable[Receipt]) -> Mapping[Entry, list[Receipt]]:
-    found: dict[Entry, list[Receipt]] = {}
-    for receipt in sorted(receipts, key=lambda each: each.at):
-        found.setdefault(receipt.entry, []).append(receipt)
-    return found
-
-
-def _found(invariant: str, subjects: Iterable[str], detail: str = "") -> Iterator[Finding]:
-    if named := tuple(sorted(set(subjects))):
-        yield Finding(invariant=invariant, subjects=named, detail=detail)
 
 
 def _pair(pair: tuple[str, str]) -> str:
