@@ -26,8 +26,9 @@ from pulse_cli.ledger.repeats import Explained, duplicates, explained
 _ACKS_WITHIN_S: Final = 60.0
 _MOST_UNKNOWN: Final = 0.2
 _TRIES: Final = 3
-_UNHEALED_S: Final = 1.0
-"""What is sent in the last moment before a fault may meet it."""
+_LAST_S: Final = 1.0
+"""What is sent in the last moment before a fault may meet it, and before the books are read may wait for that: the
+receivers are in this process, and of long runs the books take a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ async def play(site: Site, cell: Cell, seed: int, scale: Scale) -> Report:
             await cell.strike(strike)
             await _acknowledged(world, world.flood.acked + scale.after)
         settled = await world.settle(scale.settle_s)
-        seen = (calm_since, struck_at - _UNHEALED_S)
+        seen = (calm_since, struck_at - _LAST_S)
         p99_ms = (_p99_ms(world, settled, *seen), _p99_ms(world, settled, world.healed_at, NEVER))
         unseen = missing(cell.signs, witness, strike.refusals(), strike.logged)
         findings += [Finding(invariant="operator_sees", subjects=(each,)) for each in unseen]
@@ -135,11 +136,11 @@ async def _afterwards(world: World, scale: Scale, before: tuple[float, float]) -
 
 
 async def _interval(world: World, acks: int) -> tuple[float, float]:
-    """Send until so much more is acknowledged; returns from when to when."""
+    """Send until so much more is acknowledged; returns from when to when it was sent, the last moment left out."""
     since = time.monotonic()
     async with world.flood.running():
         await _acknowledged(world, world.flood.acked + acks)
-    return since, time.monotonic()
+    return since, time.monotonic() - _LAST_S
 
 
 def _judge(strike: Strike, settled: Settled) -> list[Finding]:
