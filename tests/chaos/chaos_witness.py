@@ -11,6 +11,7 @@ from typing import Any, Final
 from chaos_series import Series
 from support.pulse import SERVICE_NAMES, Pulse
 
+from pulse_bus.publisher import MAX_PENDING
 from pulse_cli.embedded import probe
 from pulse_cli.ledger.facts import Peak
 from pulse_contracts.kinds import installed_kinds
@@ -20,11 +21,18 @@ from pulse_testkit.processes import open_sockets, resident_mib
 
 _LOOK_S: Final = 0.25
 _LIMITS: Final = LaneLimits()
-_GAUGES: Final = {
-    "pulse_delivery_held_messages": float(_LIMITS.held_messages),
-    "pulse_delivery_held_bytes": float(_LIMITS.held_bytes),
-    "pulse_delivery_slots_in_use": float(_LIMITS.slots),
+_UNCOMMITTED: Final = "pulse_bus_uncommitted_messages"
+_GAUGES: Final[Mapping[str, Mapping[str, float]]] = {
+    "ingest": {_UNCOMMITTED: MAX_PENDING},
+    "router": {_UNCOMMITTED: MAX_PENDING},
+    "delivery": {
+        _UNCOMMITTED: MAX_PENDING,
+        "pulse_delivery_held_messages": _LIMITS.held_messages,
+        "pulse_delivery_held_bytes": _LIMITS.held_bytes,
+        "pulse_delivery_slots_in_use": _LIMITS.slots,
+    },
 }
+"""By service, with what they come to at most."""
 _MEMORY_MIB: Final = 300.0
 _NATS_MEMORY_MIB: Final = 500.0
 _SOCKETS: Final = 150.0
@@ -34,8 +42,9 @@ _STREAMS_PATH: Final = "/jsz?accounts=1&streams=1&consumers=1"
 
 
 def _caps() -> dict[str, float]:
-    caps = dict(_GAUGES)
+    caps: dict[str, float] = {}
     for service in SERVICE_NAMES:
+        caps |= {f"{service}: {gauge}": cap for gauge, cap in _GAUGES[service].items()}
         caps |= {f"{service}: memory in MiB": _MEMORY_MIB, f"{service}: sockets": _SOCKETS}
     caps["nats: memory in MiB"] = _NATS_MEMORY_MIB
     caps |= {f"{stream.name}: bytes": float(stream.max_bytes) for stream in STREAMS}
@@ -108,10 +117,11 @@ class Witness:
         self._note(f"{service}: sockets", open_sockets(pid))
         status, page = await probe.http_get(endpoint, "/metrics")
         if status:
-            self.series.note(service, page.decode(errors="replace"))
-        if service == "delivery":
-            for gauge in _GAUGES:
-                self._note(gauge, self.series.most(service, gauge))
+            text = page.decode(errors="replace")
+            self.series.note(service, text)
+            for gauge in _GAUGES[service]:
+                if gauge in text:
+                    self._note(f"{service}: {gauge}", self.series.most(service, gauge))
 
     async def _look_at_nats(self) -> None:
         self._note("nats: memory in MiB", resident_mib(self.pulse.stack.pid("nats")))

@@ -40,7 +40,8 @@ def publisher(owned: AsyncExitStack) -> Callable[..., Awaitable[Publisher]]:
     """Starts a publisher to a stream."""
 
     async def start(connection: Connection, stream: str, **options: Any) -> Publisher:
-        made = Publisher(connection, stream, clock=SystemClock(), metrics=BusMetrics(CollectorRegistry()), **options)
+        chosen: dict[str, Any] = {"clock": SystemClock(), "metrics": BusMetrics(CollectorRegistry()), **options}
+        made = Publisher(connection, stream, **chosen)
         await owned.enter_async_context(running(made.run()))
         return made
 

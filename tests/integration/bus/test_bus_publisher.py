@@ -258,6 +258,21 @@ async def test_a_backlog_beyond_its_bound_is_refused_at_once(bus: Bus, publisher
     assert [getattr(answer, "reason", None) for answer in answers] == [None] * 5 + ["backlog"] * 2
 
 
+async def test_what_waits_for_its_commit_is_shown_until_it_is_answered(bus: Bus, publisher: Start) -> None:
+    registry = CollectorRegistry()
+    committer = await publisher(await bus.connect("ingest"), "TELEMETRY", metrics=BusMetrics(registry))
+
+    def shown() -> float | None:
+        return registry.get_sample_value("pulse_bus_uncommitted_messages", {"stream": "TELEMETRY"})
+
+    assert shown() == 0
+    calls = [asyncio.create_task(committer.publish(message(f"m{n}"))) for n in range(3)]
+    await asyncio.sleep(0)
+    assert shown() == 3
+    await asyncio.gather(*calls)
+    assert shown() == 0
+
+
 async def test_a_missing_stream_is_unavailability_once_patience_ends(bus: Bus, publisher: Start) -> None:
     await api_request(bus.control, "STREAM.DELETE.TELEMETRY")
     committer = await publisher(await bus.connect("ingest"), "TELEMETRY", give_up_s=0.3)

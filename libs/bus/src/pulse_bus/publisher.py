@@ -41,6 +41,8 @@ may stay taken for 10 s.
 _COMMIT_TIMEOUT_S: Final = 5.0
 _RETRY_PAUSE_S: Final = 0.1
 _RECENT_IDS: Final = 20_000
+MAX_PENDING: Final = 20_000
+"""So many messages wait for their commit at most: what comes beyond them is refused at once."""
 _FEW: Final = 8
 """So many messages go one by one, all under way at once: an fsync each, where a batch costs four and makes files.
 
@@ -90,7 +92,7 @@ class Publisher:
         metrics: BusMetrics,
         linger_s: float = 0.002,
         give_up_s: float = 8.0,
-        max_pending: int = 20_000,
+        max_pending: int = MAX_PENDING,
         log_batches: bool = False,
     ) -> None:
         """With *log_batches* each batch is a line of the log: for where messages come in."""
@@ -103,6 +105,7 @@ class Publisher:
         self._max_pending = max_pending
         self._log_batches = log_batches
         self._backlog = Backlog(stream, give_up_s, lambda messages: self._count("timeout", messages))
+        metrics.uncommitted_messages.labels(stream=stream).set_function(lambda: self._backlog.messages)
         self._recent: OrderedDict[str, None] = OrderedDict()
         self._has_stopped = False
 

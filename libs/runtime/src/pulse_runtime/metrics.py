@@ -68,6 +68,12 @@ class BusMetrics(MetricSet):
         "Messages a stream refused, by reason; full means refuse.",
         {"stream": OPEN, "reason": OPEN},
     )
+    uncommitted_messages = GaugeSpec(
+        "pulse_bus_uncommitted_messages",
+        "Messages that wait in the process for their commit, those under way included; more than 20,000 are refused. "
+        "Of ingest and TELEMETRY: what devices sent and have no answer to yet.",
+        _STREAM,
+    )
 
 
 class IngestMetrics(MetricSet):
