@@ -2,14 +2,14 @@
 
 `PLANTED_IN=pulse_router PLANTED_SWITCHES=folder python -m chaos_planted` runs the router; a bug is on while a file of
 its name is in the folder. Bugs are patches of the running code, so that the product carries nothing of them; one that
-no longer fits ends the process.
+no longer fits ends the process. So is `two_sweeps`, a circumstance under which one of them does harm.
 """
 
 import asyncio
 import functools
 import os
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -76,12 +76,22 @@ def plant_in_delivery() -> None:
             return response
         return await send(engine, begin_attempt(check_url(location, engine._policy), engine._guard), *request)
 
-    @_plant("siding_swept_twice", Sweep, "sweep")
-    async def _(sweep_once: Callable[..., Any], sweep: Any, address: Any, *tried: Any) -> bool:
-        may_be_left = await sweep_once(sweep, address, *tried)
-        if head := await sweep._siding.peek(address):
-            await sweep._siding.remove(head.stream_seq)
-        return may_be_left
+    @_plant("two_sweeps", Sweep, "page")
+    async def _(page: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        """Sweep as two processes do at once, which is no bug."""
+        left, _ = await asyncio.gather(page(*args), page(*args))
+        return left
+
+    at_the_head = asyncio.Lock()
+
+    @_plant("siding_swept_twice", Sweep, "_bury")
+    async def _(_: Callable[..., Any], sweep: Any, lost: Any, destination: Any) -> bool:
+        """Remove what is at the head instead of what was judged: another sweep may have removed that."""
+        await sweep._settler.publish_dead_letter(lost.parcel, destination.route, lost.reason, lost.error)
+        async with at_the_head:
+            if head := await sweep._siding.peek(lost.parcel.address):
+                await sweep._siding.remove(head.stream_seq)
+        return True
 
     @_plant("dead_letter_after_ack", Settler, "dead_letter")
     async def _(_: Callable[..., Any], settler: Settler, message: Any, *dead_letter: Any) -> None:

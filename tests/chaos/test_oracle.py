@@ -4,9 +4,8 @@ The bug in each scenario is the only difference to the run without it. `discard_
 configuration and `default_fsync` in nats-server's; the others are patches of a service, see chaos_planted.
 """
 
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -14,24 +13,31 @@ from typing import Any, Final
 
 import pytest
 from chaos_cells import CELLS
-from chaos_servers import cut_power
+from chaos_plays import (
+    Play,
+    cut_the_power,
+    flood_past_a_stopped_router,
+    garbage_is_acknowledged,
+    hang_before_all_else,
+    just_send,
+    kill_delivery,
+    kill_ingest,
+    kill_ingest_before_its_acks,
+    move_behind_its_back,
+    redirect,
+    shunt_some,
+    stop_nats,
+    until_swept_twice,
+)
 from chaos_site import Ground, Site, open_site
-from chaos_world import World, open_world, path_of
-from support.receiver import always
-from support.tenant import Route
-from support.waiting import eventually
+from chaos_world import open_world
 
-from pulse_bus.api import api_request
-from pulse_bus.provision import stream_config
-from pulse_cli.ledger.facts import Books, Fault, Sent
+from pulse_cli.ledger.facts import Books
 from pulse_cli.ledger.invariants import examine
-from pulse_contracts.topology import TELEMETRY
-from pulse_runtime.events import FAILPOINTS_ARMED
 from pulse_testkit.faults import FaultUnavailable
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
-_ENOUGH: Final = 40
 _SETTLE_S: Final = 30.0
 _IMPATIENT: Final[Mapping[str, object]] = {"backoff": {"first_s": 8, "factor": 1, "cap_s": 8}, "max_age_s": 1}
 """Messages grow too old during a pause, so that the sweep finds them and not the next try."""
@@ -44,9 +50,9 @@ class Scenario:
     bug: str
     broken: frozenset[str]
     """Invariants, one of which at least must be found broken."""
-    play: Callable[["Play"], Awaitable[None]]
+    play: Callable[[Play], Awaitable[None]]
     """What happens while the devices send."""
-    first: Callable[["Play"], Awaitable[None]] | None = None
+    first: Callable[[Play], Awaitable[None]] | None = None
     """What happens before they send."""
     hangs_s: float = 2.0
     """How long an attempt at the hanging destination lasts."""
@@ -54,222 +60,65 @@ class Scenario:
     """Whether a broker takes part: then a finding may pass, and what is found is what is left at the end."""
     more: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     """Further webhooks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
-    """One scenario being played."""
-
-    site: Site
-    world: World
-
-    def prove(self, holds: object, what: str) -> None:
-        """Fail unless the circumstances are those of the scenario: else a control would pass for nothing."""
-        assert holds, f"the fault did not happen: {what}"
-
-    async def sent(self, more: int = _ENOUGH) -> None:
-        enough = self.world.flood.acked + more
-        await eventually(lambda: self.world.flood.acked >= enough, 30, what=f"{more} acknowledgements")
-
-    @asynccontextmanager
-    async def fault(self, name: str) -> AsyncGenerator[None, None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.world.healed_at = time.monotonic()
-            self.world.faults.append(Fault(name=name, began=began, ended=self.world.healed_at))
-
-    async def crash(self, name: str) -> None:
-        stack = self.site.pulse.stack
-        async with self.fault(f"kill {name}"):
-            pid = stack.kill(name)
-            await stack.until_ready(name)
-        self.prove(stack.pid(name) != pid, f"{name} {pid} was replaced")
-
-    async def acknowledged(self, is_wanted: Callable[[Sent], bool], what: str) -> None:
-        """Wait until a message of that sort was acknowledged."""
-        sendings = self.world.flood.sendings
-        await eventually(
-            lambda: any(map(is_wanted, map(sendings.attempted.__getitem__, sendings.acknowledged))), 30, what=what
-        )
-
-    def named(self, name: str) -> list[Route]:
-        return [route for route in self.world.routes if route.name == name]
-
-
-async def _just_send(play: Play) -> None:
-    await play.sent()
-
-
-async def _garbage_is_acknowledged(play: Play) -> None:
-    await play.acknowledged(lambda sent: sent.payload is None, "garbage that is acknowledged")
-    await play.sent()
-
-
-async def _hang_before_all_else(play: Play) -> None:
-    """An attempt that lasts holds DELIVERY's ack floor: what is acknowledged behind it stays visible there."""
-    await play.world.flood.send("d1")
-    paths = [path_of(route) for route in play.named("hanging")]
-    await eventually(lambda: all(map(play.world.receiver.tried, paths)), 30, what="attempts that hang")
-
-
-async def _shunt(play: Play) -> None:
-    """A dead destination's messages go to the siding."""
-    shunts = await play.site.pulse.metric_sum("delivery", "pulse_delivery_shunts_total")
-    await play.acknowledged(lambda sent: "/device/d0/" in sent.topic, "a message for the dead destination")
-    await eventually(lambda: _shunted(play, shunts), 30, what="a shunt")
-
-
-async def _shunted(play: Play, before: float) -> bool:
-    return await play.site.pulse.metric_sum("delivery", "pulse_delivery_shunts_total") > before
-
-
-async def _send_for_long(play: Play) -> None:
-    """Beside what is too old there are always some that are not."""
-    await play.sent(4 * _ENOUGH)
-
-
-async def _kill_ingest_before_its_acks(play: Play) -> None:
-    """What was stored is delivered to the store once more."""
-    await play.sent()
-    magazine = play.site.magazines["ingest"]
-    armed = len(play.site.pulse.log("ingest", FAILPOINTS_ARMED))
-    starts = magazine.starts
-    magazine.failpoints.append("ingest.after_store=kill:3")
-    async with play.fault("kills of ingest"):
-        play.site.pulse.stack.kill("ingest")
-        await eventually(lambda: magazine.starts == starts + 2, 60, what="the kill after the store")
-        await play.site.pulse.stack.until_ready("ingest")
-    play.prove(len(play.site.pulse.log("ingest", FAILPOINTS_ARMED)) > armed, "a process was armed, and replaced")
-    await play.sent()
-
-
-async def _stop_nats(play: Play) -> None:
-    """Nothing that is published is answered."""
-    await play.sent()
-    acked = play.world.flood.acked
-    async with play.fault("nats down"), play.site.pulse.stack.down("nats"):
-        refused = play.world.flood.refusals.total()
-        # Whoever waits for a PubAck in vain acknowledges nothing, so the devices are refused.
-        await eventually(
-            lambda: play.world.flood.acked > acked + 5 or play.world.flood.refusals.total() > refused + 5,
-            20,
-            what="answers without nats-server",
-        )
-    await play.sent()
-
-
-async def _kill_ingest(play: Play) -> None:
-    await play.sent()
-    await play.crash("ingest")
-    await play.sent()
-
-
-async def _kill_delivery(play: Play) -> None:
-    await play.sent()
-    await play.crash("delivery")
-    await play.sent()
-
-
-async def _redirect(play: Play) -> None:
-    for route in play.named("redirecting"):
-        elsewhere = play.world.receiver.url(f"/elsewhere{path_of(route)}")
-        play.world.receiver.behaviour[path_of(route)] = always(307, location=elsewhere)
-    await play.sent()
-
-
-async def _move_behind_its_back(play: Play) -> None:
-    """The router knows the new address, delivery cannot read it."""
-    await play.sent()
-    link = play.site.links.between("delivery", "postgres")
-    broken = link.broken
-    async with play.fault("delivery cut off from postgres"):
-        link.cut()
-        try:
-            play.prove(link.broken > broken, "delivery's connections to PostgreSQL were reset")
-            for route in play.named("healthy"):
-                path = f"/new{path_of(route)}"
-                play.world.webhooks.expect(path, route.secret)
-                await route.update(config={"url": play.world.receiver.url(path)})
-                play.world.move(route, path)
-            await play.sent()
-            moved = [f"/new{path_of(route)}" for route in play.named("healthy")]
-            play.prove(not any(map(play.world.receiver.of, moved)), "delivery does not know the new addresses")
-        finally:
-            link.heal()
-
-
-async def _flood_past_a_stopped_router(play: Play) -> None:
-    """More gathers than the stream has room for."""
-    flood = play.world.flood
-    async with play.fault("router down"), play.site.pulse.stack.down("router"):
-        enough, refused = flood.acked + 3 * _ENOUGH, flood.refusals["503 with Retry-After"]
-        await eventually(
-            lambda: flood.acked >= enough or flood.refusals["503 with Retry-After"] > refused + 5,
-            30,
-            what="more than there is room for",
-        )
-
-
-async def _cut_power(play: Play) -> None:
-    """The streams are old enough to be on the disk, the latest messages are not."""
-    assert play.site.loop
-    await play.site.loop.write_back()
-    await play.sent()
-    async with play.fault("power cut"):
-        await cut_power(play.site)
+    circumstances: tuple[str, ...] = ()
+    """Switches of the test build that are no bugs: they are on in the run without the bug as well."""
 
 
 SCENARIOS: Final = (
     Scenario(
         bug="acknowledged_before_commit",
-        play=_kill_ingest,
+        play=kill_ingest,
         broken=frozenset({"acknowledged_is_kept"}),
     ),
     Scenario(
         bug="lost_pub_ack_swallowed",
-        play=_stop_nats,
+        play=stop_nats,
         broken=frozenset({"acknowledged_is_kept"}),
     ),
     Scenario(
-        bug="no_on_conflict", play=_kill_ingest_before_its_acks, broken=frozenset({"kept_in_one_place", "stored_once"})
+        bug="no_on_conflict", play=kill_ingest_before_its_acks, broken=frozenset({"kept_in_one_place", "stored_once"})
     ),
-    Scenario(bug="tenant_filter_dropped", play=_just_send, broken=frozenset({"tenants_are_apart"})),
+    Scenario(bug="tenant_filter_dropped", play=just_send, broken=frozenset({"tenants_are_apart"})),
     Scenario(
         bug="redirect_followed",
-        play=_redirect,
+        play=redirect,
         more={"redirecting": {}},
         broken=frozenset({"addresses_are_current"}),
     ),
     Scenario(
         bug="siding_swept_twice",
-        play=_send_for_long,
+        play=until_swept_twice,
+        circumstances=("two_sweeps",),
         more={"expiring": {"config": {"url": "http://127.0.0.1:9/"}, "policy": _IMPATIENT}},
         broken=frozenset({"every_match_has_a_fate"}),
     ),
     Scenario(
         bug="dead_letter_after_ack",
-        play=_kill_delivery,
+        play=kill_delivery,
         broken=frozenset({"every_match_has_a_fate"}),
     ),
     Scenario(
         bug="route_revision_ignored",
-        play=_move_behind_its_back,
+        play=move_behind_its_back,
         broken=frozenset({"addresses_are_current"}),
     ),
     Scenario(
         bug="shunt_without_publish",
-        first=_hang_before_all_else,
-        play=_shunt,
+        first=hang_before_all_else,
+        play=shunt_some,
         hangs_s=8.0,
         broken=frozenset({"every_match_has_a_fate"}),
     ),
     Scenario(
         bug="quarantine_dropped",
-        play=_garbage_is_acknowledged,
+        play=garbage_is_acknowledged,
         over_mqtt=True,
         broken=frozenset({"acknowledged_is_kept"}),
+    ),
+    Scenario(
+        bug="discard_old",
+        play=flood_past_a_stopped_router,
+        broken=frozenset({"every_match_has_a_fate"}),
     ),
 )
 
@@ -285,11 +134,8 @@ CONTROLS: Final[Mapping[str, str]] = {
     "default_fsync": "nats-power-cut",
 }
 """Cells that have the circumstances of a bug and not the bug, and in which nothing may be found. The circumstances of
-the other bugs no cell has: their scenarios are played without the bug here, all but that of `discard_old`."""
-DISCARD_OLD: Final = Scenario(
-    bug="discard_old", play=_flood_past_a_stopped_router, broken=frozenset({"every_match_has_a_fate"})
-)
-DEFAULT_FSYNC: Final = Scenario(bug="default_fsync", play=_cut_power, broken=frozenset({"every_match_has_a_fate"}))
+the other bugs no cell has: their scenarios are played without the bug here."""
+DEFAULT_FSYNC: Final = Scenario(bug="default_fsync", play=cut_the_power, broken=frozenset({"every_match_has_a_fate"}))
 
 
 @pytest.fixture(scope="module")
@@ -300,24 +146,16 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Site]
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.bug)
 async def test_a_planted_bug_is_found(site: Site, scenario: Scenario) -> None:
-    switch = site.switches / scenario.bug
-    switch.touch()
-    try:
+    with _switched_on(site, scenario.bug, *scenario.circumstances):
         assert await _findings(site, scenario, is_planted=True) & scenario.broken
-    finally:
-        switch.unlink()
 
 
 @pytest.mark.parametrize(
     "scenario", [each for each in SCENARIOS if each.bug not in CONTROLS], ids=lambda scenario: scenario.bug
 )
 async def test_without_its_bug_nothing_is_found(site: Site, scenario: Scenario) -> None:
-    assert await _findings(site, scenario, is_planted=False) == set()
-
-
-async def test_a_stream_that_discards_the_old_is_found(site: Site) -> None:
-    async with _changed_stream(site, discard="old", max_msgs=_ENOUGH, discard_new_per_subject=False):
-        assert await _findings(site, DISCARD_OLD, is_planted=True) & DISCARD_OLD.broken
+    with _switched_on(site, *scenario.circumstances):
+        assert await _findings(site, scenario, is_planted=False) == set()
 
 
 @pytest.fixture
@@ -335,7 +173,7 @@ async def test_a_server_that_does_not_fsync_is_found(loop_site: Site) -> None:
 
 
 def test_there_are_twelve_bugs() -> None:
-    assert len({scenario.bug for scenario in (*SCENARIOS, DISCARD_OLD, DEFAULT_FSYNC)}) == 12
+    assert len({scenario.bug for scenario in (*SCENARIOS, DEFAULT_FSYNC)}) == 12
 
 
 def test_the_controls_are_cells() -> None:
@@ -356,7 +194,7 @@ async def _findings(site: Site, scenario: Scenario, *, is_planted: bool) -> set[
     async with open_world(
         site.pulse, name, random, over_mqtt=scenario.over_mqtt, hangs_s=scenario.hangs_s, more=scenario.more
     ) as world:
-        play = Play(site=site, world=world)
+        play = Play(site=site, world=world, is_planted=is_planted)
         if scenario.first:
             await scenario.first(play)
         async with world.flood.running():
@@ -369,13 +207,14 @@ def _broken(books: Books) -> set[str]:
     return {finding.invariant for finding in examine(books)}
 
 
-@asynccontextmanager
-async def _changed_stream(site: Site, **changes: object) -> AsyncGenerator[None, None]:
-    """Run TELEMETRY with another configuration within the block."""
-    wanted = stream_config(TELEMETRY, None)
-    async with site.pulse.bus() as bus:
-        await api_request(bus, f"STREAM.UPDATE.{TELEMETRY.name}", {**wanted, **changes})
-        try:
-            yield
-        finally:
-            await api_request(bus, f"STREAM.UPDATE.{TELEMETRY.name}", {**wanted, "max_msgs": -1})
+@contextmanager
+def _switched_on(site: Site, *names: str) -> Generator[None, None, None]:
+    """Have the test build do so within the block."""
+    switches = [site.switches / name for name in names]
+    for switch in switches:
+        switch.touch()
+    try:
+        yield
+    finally:
+        for switch in switches:
+            switch.unlink()
