@@ -9,6 +9,7 @@ from typing import Final
 
 from chaos_deaths import KILLED
 from chaos_site import Strike
+from support.pulse import SERVICE_NAMES
 from support.waiting import eventually
 
 from pulse_cli.embedded.errors import ChildFailed
@@ -75,18 +76,24 @@ async def kill_delivery(strike: Strike) -> None:
 async def random_kills(strike: Strike) -> None:
     """`kill -9` of any process, again and again: services, nats-server and PostgreSQL.
 
-    Devices see 503 and broken connections and send again. `/ready` of the services comes and goes with what they need.
+    When ingest or nats-server is among them, devices see connections that break and send again; over HTTP they see 503
+    only if nats-server stays away for 8 s. `/ready` of a service that is killed does not answer, that of the others
+    comes and goes with what they need.
     """
     until = time.monotonic() + strike.scale.kills_s
-    killed = 0
+    killed: list[str] = []
     for name, pause_s in victims(strike.random):
         await kill(strike, name)
-        killed += 1
+        killed.append(name)
         if time.monotonic() > until:
             break
         await asyncio.sleep(pause_s)
-    strike.prove(killed >= 2, f"{killed} processes were killed")
-    strike.prove(strike.refusals().total() > 0, f"devices were told {dict(strike.refusals())}")
+    strike.prove(len(killed) >= 2, f"{len(killed)} processes were killed")
+    for name in SERVICE_NAMES:
+        if name in killed:
+            strike.prove(strike.witness.said(name, "no answer"), f"/ready of {name} did not answer")
+    if {"ingest", "nats"} & {*killed}:
+        strike.prove(strike.refusals().total() > 0, f"devices were told {dict(strike.refusals())}")
 
 
 def victims(random: Random) -> Iterator[tuple[str, float]]:

@@ -66,8 +66,9 @@ async def nats_down(strike: Strike) -> None:
     all reconnect by themselves.
     """
     async with strike.fault("nats down"), strike.pulse.stack.down("nats") as pid:
-        acked = strike.world.flood.acked
-        await asyncio.sleep(strike.scale.down_s)
+        await asyncio.sleep(strike.scale.down_s / 2)
+        acked = strike.world.flood.acked  # what was on its way at the first moment was answered by now
+        await asyncio.sleep(strike.scale.down_s / 2)
         await eventually(strike.refusals, _SEEN_WITHIN_S, what=REFUSED, until=lambda told: told[REFUSED])
         strike.prove(strike.world.flood.acked == acked, f"nothing was acknowledged after nats-server {pid} died")
 
