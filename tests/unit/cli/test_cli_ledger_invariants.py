@@ -46,6 +46,11 @@ WRONG: dict[str, Books] = {
     "nothing_from_nowhere": holding(whole(), stored=[*whole().holdings.stored, row(message("invented"))]),
     "every_match_has_a_fate": replace(whole(), receipts=whole().receipts[:2]),
     "dead_is_not_delivered": holding(whole(), dead_lettered=frozenset({("acme", PAIR)})),
+    "dead_does_not_wait": holding(
+        replace(whole(), receipts=whole().receipts[1:]),
+        set_aside=frozenset({PAIR}),
+        dead_lettered=frozenset({("acme", PAIR)}),
+    ),
     "only_matches_are_delivered": receiving(
         replace(whole(), destinations=(destination(), destination("warm", payload_filter={"temp_max": 99}))),
         receipt(M0, "warm"),

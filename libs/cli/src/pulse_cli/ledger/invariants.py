@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from pulse_cli.ledger.facts import Books, Destination, digest_of
+from pulse_cli.ledger.facts import Books, Destination, Pair, digest_of
 from pulse_cli.ledger.fates import (
     acceptable_entries,
     arrivals_of,
@@ -73,13 +73,20 @@ def every_match_has_a_fate(books: Books) -> Iterator[Finding]:
 
 def dead_is_not_delivered(books: Books) -> Iterator[Finding]:
     """Nothing is told to be dead that was delivered."""
-    dead = {pair for _, pair in books.holdings.dead_lettered}
     delivered = {
         (receipt.entry, str(destination.route.route_id))
         for destination in books.destinations
         for receipt in receipts_of(books, destination)
     }
-    yield from found_in("dead_is_not_delivered", map(_pair, dead & delivered))
+    yield from found_in("dead_is_not_delivered", map(_pair, _dead(books) & delivered))
+
+
+def dead_does_not_wait(books: Books) -> Iterator[Finding]:
+    """Nothing is told to be dead that stands in the siding: it would be delivered after all.
+
+    What was delivered may stand there, if its receiver's answer came too late.
+    """
+    yield from found_in("dead_does_not_wait", map(_pair, _dead(books) & books.holdings.set_aside))
 
 
 def only_matches_are_delivered(books: Books) -> Iterator[Finding]:
@@ -145,6 +152,7 @@ CHECKS: Final[Sequence[Check]] = (
     nothing_from_nowhere,
     every_match_has_a_fate,
     dead_is_not_delivered,
+    dead_does_not_wait,
     only_matches_are_delivered,
     tenants_are_apart,
     receipts_are_genuine,
@@ -211,5 +219,9 @@ def quantile(values: Sequence[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
-def _pair(pair: tuple[str, str]) -> str:
+def _dead(books: Books) -> set[Pair]:
+    return {pair for _, pair in books.holdings.dead_lettered}
+
+
+def _pair(pair: Pair) -> str:
     return ":".join(pair)
