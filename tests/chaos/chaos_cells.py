@@ -10,6 +10,7 @@ from typing import Final
 from chaos_kills import kill_delivery, kill_ingest, kill_router, random_kills
 from chaos_network import link_cut
 from chaos_servers import (
+    TIMED_OUT,
     disk_full,
     nats_down,
     nats_frozen,
@@ -45,6 +46,7 @@ class Cell:
 _GONE: Final = "no answer"
 _ALL: Final = SERVICE_NAMES
 _CONNECTION_LOST: Final[Mapping[str, str]] = dict.fromkeys(_ALL, "nats_error_reported")
+_DEVICES_WAIT: Final = {"ingest": ('pulse_bus_uncommitted_messages{stream="TELEMETRY"}', 1.0)}
 _STORE_FAILED: Final = {"ingest": "store_failed"}
 
 CELLS: Final[Sequence[Cell]] = (
@@ -87,13 +89,13 @@ CELLS: Final[Sequence[Cell]] = (
         number=6,
         name="nats-frozen",
         strike=nats_frozen,
-        signs=Signs(is_refused=True, rises={"ingest": 'pulse_bus_published_total{result="timeout"}'}),
+        signs=Signs(is_refused=True, rises={"ingest": TIMED_OUT}, reaches=_DEVICES_WAIT),
     ),
     Cell(
         number=7,
         name="nats-down",
         strike=nats_down,
-        signs=Signs(is_refused=True, says=dict.fromkeys(_ALL, "not connected to NATS")),
+        signs=Signs(is_refused=True, says=dict.fromkeys(_ALL, "not connected to NATS"), reaches=_DEVICES_WAIT),
     ),
     Cell(
         number=8,

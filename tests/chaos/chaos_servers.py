@@ -12,6 +12,7 @@ from support.waiting import eventually
 from pulse_testkit.faults import FaultUnavailable
 from pulse_testkit.processes import frozen, injected, is_frozen
 
+TIMED_OUT: Final = 'pulse_bus_published_total{result="timeout"}'
 _SEEN_WITHIN_S: Final = 60.0
 _SLOW_FSYNC: Final = "fsync:delay_enter=200000"
 _SLOW_S: Final = 3.0
@@ -32,6 +33,7 @@ async def nats_frozen(strike: Strike) -> None:
     open (SIGSTOP).
 
     A slow disk only delays acknowledgements. While it stands still HTTP devices get 503 with Retry-After after 8 s;
+    until then `pulse_bus_uncommitted_messages{stream="TELEMETRY"}` counts them, and
     `pulse_bus_published_total{result="timeout"}` rises. `/ready` may go on saying ready for up to 20 s, until the
     connection's own pings are missed.
     """
@@ -42,6 +44,9 @@ async def nats_frozen(strike: Strike) -> None:
         acked = strike.world.flood.acked
         await asyncio.sleep(strike.scale.frozen_s)
         await eventually(strike.refusals, _SEEN_WITHIN_S, what=REFUSED, until=lambda told: told[REFUSED])
+        # The first who are refused are under way, and are not counted before their commit has given up as well.
+        risen = strike.witness.series.risen
+        await eventually(lambda: risen("ingest", TIMED_OUT), _SEEN_WITHIN_S, what=TIMED_OUT)
         # What was on its way at the first moment may still have been answered.
         strike.prove(strike.world.flood.acked - acked < strike.scale.before, "hardly anything was acknowledged")
 
@@ -61,9 +66,10 @@ async def _slow_disk(strike: Strike, pid: int) -> None:
 async def nats_down(strike: Strike) -> None:
     """nats-server is down for a minute.
 
-    HTTP devices get 503 with Retry-After after 8 s, in which it may have come back, MQTT devices of the embedded broker
-    cannot connect. `/ready` of all services says "not connected to NATS". Nothing has to be restarted but nats-server:
-    all reconnect by themselves.
+    HTTP devices get 503 with Retry-After after 8 s, in which it may have come back; until then
+    `pulse_bus_uncommitted_messages{stream="TELEMETRY"}` counts them. MQTT devices of the embedded broker cannot
+    connect. `/ready` of all services says "not connected to NATS". Nothing has to be restarted but nats-server: all
+    reconnect by themselves.
     """
     async with strike.fault("nats down"), strike.pulse.stack.down("nats") as pid:
         await asyncio.sleep(strike.scale.down_s / 2)
