@@ -111,7 +111,7 @@ async def _beside_the_hanging(world: World, scale: Scale) -> list[Finding]:
     """Look whether healthy destinations are as quick beside some that hang as before; a hiccup gets two more tries."""
     found: list[Finding] = []
     for _ in range(_TRIES):
-        world.let_answer()
+        await world.let_answer(scale.settle_s)
         before = await _interval(world, scale.calm)
         world.let_hang()
         during = await _interval(world, scale.calm)

@@ -14,6 +14,7 @@ from support.processes import connected_from
 from support.pulse import Pulse
 from support.receiver import Receiver, always, hangs, open_receiver
 from support.tenant import ACTOR, Route, Tenant
+from support.waiting import eventually
 
 from pulse_bus.errors import BusError
 from pulse_cli.ledger.facts import Address, Books, Destination, Fault, Receipt, Sendings
@@ -57,10 +58,16 @@ class World:
     faults: list[Fault] = field(default_factory=list[Fault])
     healed_at: float = 0.0
 
-    def let_answer(self) -> None:
-        """Have the destinations answer that hang."""
+    async def let_answer(self, patience_s: float) -> None:
+        """Have the destinations answer that hang; returns when nothing waits for them any more."""
         for path in self._hanging():
             self.receiver.behaviour.pop(path, None)
+        await eventually(self._nothing_hangs, patience_s, what="delivery of all that hung")
+
+    async def _nothing_hangs(self) -> bool:
+        hanging = {route.route_id for route in self.routes if route.name == "hanging"}
+        holdings = (await self.books()).holdings
+        return not any(route in hanging for _, route in holdings.undelivered | holdings.set_aside)
 
     def let_hang(self) -> None:
         """Have them hang again."""
