@@ -128,6 +128,16 @@ def test_one_strike_explains_one_more_delivery_of_a_message() -> None:
     assert again(104.0, 120.0, faults=[struck(), struck()]) == set()
 
 
+def test_behind_a_broker_one_strike_explains_two_more() -> None:
+    """Its own acknowledgement was lost, and its subscriber's: both send again."""
+    made = whole()
+    [webhook] = made.destinations
+    mirror = replace(webhook, route=replace(webhook.route, kind="mqtt_republish"))
+    thrice = receiving(replace(made, destinations=[mirror], faults=[struck()]), receipt(M0, at=104.0))
+    assert broken(receiving(thrice, receipt(M0, at=105.0))) == set()
+    assert broken(receiving(thrice, receipt(M0, at=105.0), receipt(M0, at=106.0))) == {"duplicates_are_explained"}
+
+
 def test_a_fault_that_leaves_nothing_in_hand_explains_nothing() -> None:
     assert again(120.0, faults=[struck(in_hand=0)]) == {"duplicates_are_explained"}
 
