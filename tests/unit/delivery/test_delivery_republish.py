@@ -1,12 +1,16 @@
+import asyncio
+
 import pytest
 from delivery_builders import ACME, envelope, parcel, route
 from hypothesis import given
 from hypothesis import strategies as st
+from mqtt_by_hand import CONNECTED, is_ended_by_a_cancellation_that_meets, made_by_hand
 
 from pulse_contracts.ids import InvalidIdentity, TenantId, device_id
 from pulse_contracts.kinds import InvalidConfig
 from pulse_contracts.outcome import Failed, Rejected
 from pulse_contracts.topics import InvalidTopic, check_type, parse_device_topic
+from pulse_delivery.kinds.context import MqttTarget
 from pulse_delivery.kinds.mqtt_republish.descriptor import DESCRIPTOR, check_topic, expand
 from pulse_delivery.kinds.mqtt_republish.sender import MqttRepublisher
 from pulse_matching.topic import matches
@@ -160,3 +164,10 @@ def test_a_template_that_is_refused_for_a_harmless_message_is_refused_at_once(te
 def test_confinement_follows_the_tenant_that_owns_the_route() -> None:
     with pytest.raises(InvalidConfig):
         DESCRIPTOR.check_config(TenantId("globex"), {"topic": "tenant/acme/copy"})
+
+
+async def test_a_republisher_that_is_cancelled_when_it_is_connected_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_by_hand(monkeypatch)
+    target = MqttTarget(host="127.0.0.1", port=1, user=None, password=None, client_id="c")
+    running = asyncio.create_task(MqttRepublisher(target, ManualClock()).run(), name="test[republisher]")
+    assert await is_ended_by_a_cancellation_that_meets(running, made, CONNECTED)

@@ -2,7 +2,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
 from ingest_builders import settings
+from mqtt_by_hand import CONNECTED, SUBSCRIBED, is_ended_by_a_cancellation_that_meets, made_by_hand
 
 from pulse_ingest.mqtt.session import (
     Arrival,
@@ -64,3 +66,12 @@ async def test_only_the_contiguous_prefix_of_what_is_done_is_acknowledged() -> N
         assert acks == [(1, 1), (2, 1)]
         events[2].set()
         await settled()
+
+
+@pytest.mark.parametrize("answers", [(CONNECTED,), (CONNECTED, SUBSCRIBED)], ids=["connected", "subscribed"])
+async def test_a_session_that_is_cancelled_when_it_is_answered_ends(
+    monkeypatch: pytest.MonkeyPatch, answers: tuple[object, ...]
+) -> None:
+    made = made_by_hand(monkeypatch)
+    session = asyncio.create_task(MqttSession(settings(), _nothing).run(lambda: None), name="test[session]")
+    assert await is_ended_by_a_cancellation_that_meets(session, made, *answers)

@@ -12,6 +12,7 @@ import httpx
 from pulse_cli.demo.scenario import DemoDevice
 from pulse_cli.demo.series import Reading
 from pulse_cli.ledger.facts import Sendings, Sent, sent_garbage, sent_message
+from pulse_runtime.cancellation import heed_cancellation
 
 INTERVAL_S: Final = 1.0
 _ACK_TIMEOUT_S: Final = 10.0
@@ -72,6 +73,7 @@ class Fleet:
         while sent is not None:
             try:
                 async with self._client(device) as client:
+                    heed_cancellation()
                     if index == 0:
                         await self._publish(client, self._garbage(device, sent.topic))
                         index = -1
@@ -79,6 +81,7 @@ class Fleet:
                         await self._publish(client, sent)
                         sent = await anext(messages, None)
             except aiomqtt.MqttError as exc:
+                heed_cancellation()
                 if sent is None:
                     return
                 if time.monotonic() - sent.first_sent_at > _GIVE_UP_S:

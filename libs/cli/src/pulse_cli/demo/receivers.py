@@ -14,6 +14,7 @@ from aiohttp import web
 from pulse_cli.demo.genuine import is_signed
 from pulse_cli.ledger.facts import Receipt, Sendings, digest_of
 from pulse_contracts.ids import DeviceId, TenantId, supplied_message_id
+from pulse_runtime.cancellation import heed_cancellation
 
 SLOW_S: Final = 2.0
 _HOST: Final = "127.0.0.1"
@@ -102,7 +103,9 @@ async def subscribe(
 
     async def listen(tenant: TenantId, key: str) -> None:
         async with _session(broker, tenant, key) as client:
+            heed_cancellation()
             await client.subscribe(f"tenant/{tenant}/weather/#", qos=1)
+            heed_cancellation()
             listening.add(tenant)
             if len(listening) == len(keys):
                 subscribed.set()
@@ -114,6 +117,7 @@ async def subscribe(
             try:
                 await listen(tenant, key)
             except aiomqtt.MqttError:
+                heed_cancellation()
                 await asyncio.sleep(_RECONNECT_S)
 
     async with asyncio.TaskGroup() as group:

@@ -18,6 +18,7 @@ from pulse_ingest.domain.intake import Intake
 from pulse_ingest.domain.ports import Busy
 from pulse_ingest.mqtt.session import Arrival, MqttSession, SubscriptionRefused
 from pulse_ingest.settings import IngestSettings
+from pulse_runtime.cancellation import heed_cancellation
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import BROKER_CONNECTED, BROKER_DISCONNECTED, MESSAGE_QUARANTINED, MESSAGE_REJECTED
 from pulse_runtime.logging import get_logger
@@ -61,6 +62,7 @@ class MqttEdge:
                 self.trouble = f"{self._broker}: {group.exceptions[0]}"
                 _log.warning(BROKER_DISCONNECTED, broker=self._broker, error=str(group.exceptions[0]))
             self._metrics.mqtt_connected.labels(broker=self._broker).set(0)
+            heed_cancellation()
             await self._clock.sleep(_RECONNECT_S)
 
     def _subscribed(self) -> None:

@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 
 from pulse_contracts.topics import SUBSCRIPTION
 from pulse_ingest.settings import IngestSettings
+from pulse_runtime.cancellation import heed_cancellation
 from pulse_runtime.socket_watch import socket_watch
 
 QOS: Final = 1
@@ -74,7 +75,9 @@ class MqttSession:
         client._loop = socket_watch()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it takes no loop
         paho.manual_ack_set(True)
         async with client:
+            heed_cancellation()
             granted = await client.subscribe(self._filter(), qos=QOS)
+            heed_cancellation()
             if [code if isinstance(code, int) else code.value for code in granted] != [QOS]:
                 raise SubscriptionRefused(granted)
             on_subscribed()

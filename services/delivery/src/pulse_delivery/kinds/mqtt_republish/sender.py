@@ -13,6 +13,7 @@ from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.ports import Sender
 from pulse_delivery.kinds.context import MqttTarget, SenderContext
 from pulse_delivery.kinds.mqtt_republish.descriptor import check_topic, expand
+from pulse_runtime.cancellation import heed_cancellation
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 from pulse_runtime.socket_watch import socket_watch
@@ -52,6 +53,7 @@ class MqttRepublisher:
         while self._target is not None:
             try:
                 async with self._open(self._target) as client:
+                    heed_cancellation()
                     self._client = client
                     # Nothing is subscribed to: this waits for the end of the connection.
                     async for _ in client.messages:
@@ -60,6 +62,7 @@ class MqttRepublisher:
                 _log.warning("broker_disconnected", broker=f"{self._target.host}:{self._target.port}", error=str(exc))
             finally:
                 self._client = None
+            heed_cancellation()
             await self._clock.sleep(_RECONNECT_S)
 
     @staticmethod
