@@ -4,7 +4,7 @@ from typing import Any
 
 from support.pulse import Pulse
 from support.receiver import Receiver
-from support.tenant import Tenant
+from support.tenant import Device, Tenant
 from support.waiting import eventually
 
 _ROUTES_AS_OF = """
@@ -30,9 +30,9 @@ async def judged_by(pulse: Pulse, tenant: Tenant, message_id: str) -> dict[str, 
 async def test_a_message_is_on_record_with_the_routes_as_they_were(pulse: Pulse, receiver: Receiver) -> None:
     tenant, other = await pulse.tenant(), await pulse.tenant()
     device = await tenant.device()
-    early = await device.accepted({"n": 0})
+    early = await _routed(device, {"n": 0})
     first = await tenant.webhook(receiver.url("/first"), name="first")
-    matching = await device.accepted({"n": 1})
+    matching = await _routed(device, {"n": 1})
     await first.update(topic_filter="tenant/+/device/+/elsewhere")
     second = await tenant.webhook(receiver.url("/second"), name="second", topic_filter="nothing/like/it")
     await other.webhook(receiver.url("/other"))
@@ -44,6 +44,15 @@ async def test_a_message_is_on_record_with_the_routes_as_they_were(pulse: Pulse,
         first.route_id: (2, "tenant/+/device/+/elsewhere"),
         second.route_id: (1, "nothing/like/it"),
     }
+
+
+async def _routed(device: Device, payload: object) -> str:
+    """Send a message and wait for the router: it is to be judged by the routes that there are now."""
+    message_id = await device.accepted(payload)
+    await eventually(
+        lambda: device.tenant.pulse.log("router", "message_routed", message_id=message_id), what=f"routing of {payload}"
+    )
+    return message_id
 
 
 async def test_a_router_that_stops_in_an_orderly_way_leaves_no_gap(pulse: Pulse) -> None:

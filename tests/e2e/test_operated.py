@@ -91,20 +91,23 @@ async def test_a_batch_is_one_line_whatever_its_size(shipped: Pulse) -> None:
 
     await tenant.batch(*(("d", "t", {"n": number}) for number in range(100)))
 
-    await eventually(tenant.stored, until=lambda rows: len(rows) == 100, what="all rows")
-    lines = {event: shipped.log(service, event)[before[event] :] for service, event in BATCHES}
-    assert sum(line["messages"] for line in lines["messages_committed"]) == 100
-    assert sum(line["rows"] for line in lines["telemetry_stored"]) == 100
-    assert all(len(found) < 20 for found in lines.values())
+    def lines() -> dict[str, list[dict[str, Any]]]:
+        return {event: shipped.log(service, event)[before[event] :] for service, event in BATCHES}
+
+    def told(found: dict[str, list[dict[str, Any]]]) -> list[int]:
+        return [sum(int(line.get("rows") or line["messages"]) for line in found[event]) for _, event in BATCHES]
+
+    found = await eventually(lines, until=lambda found: told(found) == [100, 100, 100], what="a line of each batch")
+    assert all(len(of_event) < 20 for of_event in found.values())
 
 
 async def test_a_missing_consumer_is_a_reason_not_to_be_ready(shipped: Pulse) -> None:
     async def reasons() -> dict[str, Any]:
         answers = {name: await shipped.admin(name, "/ready") for name in CONSUMERS}
         return {
-            name: answer.json()["reasons"].get("consumers")
+            name: answer.json()["reasons"]["consumers"]
             for name, answer in answers.items()
-            if answer.status_code == 503
+            if answer.status_code == 503 and "consumers" in answer.json()["reasons"]
         }
 
     async with shipped.bus() as bus:
@@ -155,8 +158,11 @@ async def test_a_blocked_loop_shows_its_stacks_and_does_not_answer(shipped: Puls
     await eventually(lag_s, until=lambda lag: lag > 2, what="the lag")
 
     assert unanswered
-    [blocked] = await eventually(lambda: shipped.log("delivery", "event_loop_blocked"), what="the event")
-    assert blocked["blocked_s"] > 2
+    # The machine may hold up the loop for half a second as well.
+    await eventually(
+        lambda: any(event["blocked_s"] > 2 for event in shipped.log("delivery", "event_loop_blocked")),
+        what="the event",
+    )
     assert "in publish_dead_letter" in shipped.log_text("delivery")
     assert (await shipped.admin("delivery", "/health")).status_code == 200
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from support.pulse import Pulse
-from support.receiver import Receiver, always, hangs, takes
+from support.receiver import Receiver, always, hangs
 from support.tenant import Route
 from support.waiting import eventually
 
@@ -34,7 +34,7 @@ async def is_so(route: Route, **expected: object) -> dict[str, Any]:
 async def test_a_route_shows_each_state_that_it_goes_through(pulse: Pulse, receiver: Receiver) -> None:
     tenant = await pulse.tenant()
     device = await tenant.device()
-    route = await tenant.webhook(receiver.url("/hook"), policy={"backoff": {"first_s": 60, "cap_s": 60}})
+    route = await tenant.webhook(receiver.url("/hook"), policy={"backoff": {"first_s": 600, "cap_s": 600}})
     await device.accepted({})
     await eventually(lambda: receiver.of("/hook"))
     healthy = await is_so(route, lane="fast")
@@ -59,15 +59,18 @@ async def test_a_route_shows_each_state_that_it_goes_through(pulse: Pulse, recei
     receiver.behaviour["/hook"] = hangs(let_go)
     for _ in range(60):
         await device.accepted({})
-    await route.update(policy={"backoff": {"first_s": 50, "cap_s": 50}})
+    # Nothing comes to its end, and no pause either, before it was seen.
+    await route.update(policy={"backoff": {"first_s": 50, "cap_s": 50}, "deadline_s": 60})
     probing = await is_so(route, phase="probing", trying=1, waiting=61)
     assert probing["paused_until"] is None
     assert probing["cause"] == "attempt_failed"
 
-    receiver.behaviour["/hook"] = takes(0.3)
+    seen = asyncio.Event()
+    receiver.behaviour["/hook"] = hangs(seen)
     let_go.set()
     growing = await is_so(route, phase="growing")
     assert (growing["failures"], growing["lane"]) == (0, "siding")
+    seen.set()
     await is_so(route, lane="fast", phase=None, waiting=0, served_by=None)
 
     await route.set_enabled(enabled=False)

@@ -62,10 +62,16 @@ def steps_of(span: CollectedSpan) -> str:
 
 
 async def trace_with(collector: OtlpCollector, trace_id: str, *steps: str) -> list[CollectedSpan]:
-    """Return the spans of a trace once all these are among them, by `steps_of`."""
+    """Return the spans of a trace once all these are among them, by `steps_of`, and each has its parent there.
+
+    A process exports what it has done by now: a span may come long before the one that it hangs below.
+    """
 
     def missing() -> set[str]:
-        return set(steps) - {steps_of(span) for span in collector.of_trace(trace_id)}
+        spans = collector.of_trace(trace_id)
+        known = {span.span_id for span in spans} | {"", SENDER}
+        orphans = {f"the parent of {steps_of(span)}" for span in spans if span.parent_id not in known}
+        return orphans | (set(steps) - {steps_of(span) for span in spans})
 
     await eventually(missing, until=lambda left: not left, what=f"spans {steps}")
     return collector.of_trace(trace_id)

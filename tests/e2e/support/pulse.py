@@ -110,8 +110,9 @@ class Pulse:
     def log(self, service: str, event: str, **fields: object) -> list[dict[str, Any]]:
         """Return a service's events of that name that have these fields."""
         found: list[dict[str, Any]] = []
-        for line in self.log_text(service).splitlines():
-            if f'"{event}"' in line and line.startswith("{"):
+        # What follows the last end of a line may be half of one.
+        for line in self.log_text(service).splitlines(keepends=True):
+            if f'"{event}"' in line and line.startswith("{") and line.endswith("\n"):
                 entry = json.loads(line)
                 if entry.get("event") == event and all(entry.get(name) == value for name, value in fields.items()):
                     found.append(entry)

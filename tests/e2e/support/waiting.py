@@ -8,24 +8,26 @@ from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
+LONG_S = 20.0
+"""Enough for what takes a second alone, beside another test on two slow cores; a feed heals what it missed after 30."""
 _POLL_S = 0.05
 
 
 @overload
 async def eventually(
     look: Callable[[], Awaitable[T]],
-    timeout_s: float = 10.0,
+    timeout_s: float = LONG_S,
     *,
     what: str = "",
     until: Callable[[T], object] = bool,
 ) -> T: ...
 @overload
 async def eventually(
-    look: Callable[[], T], timeout_s: float = 10.0, *, what: str = "", until: Callable[[T], object] = bool
+    look: Callable[[], T], timeout_s: float = LONG_S, *, what: str = "", until: Callable[[T], object] = bool
 ) -> T: ...
 async def eventually(
     look: Callable[[], Any],
-    timeout_s: float = 10.0,
+    timeout_s: float = LONG_S,
     *,
     what: str = "",
     until: Callable[[Any], object] = bool,
