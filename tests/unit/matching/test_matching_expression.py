@@ -147,9 +147,9 @@ def test_iteration_budget_ends_evaluation() -> None:
     ],
 )
 def test_costly_expression_over_a_large_payload_is_refused_quickly(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert "too large" in failure(text, {"l": list(range(9_999)), "s": "a" * 100_000})
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize("levels", [200, 100_000])

@@ -135,9 +135,9 @@ def test_pattern_of_full_length_is_accepted() -> None:
 def test_catastrophic_pattern_runs_in_linear_time(pattern: str) -> None:
     holds = compile_filter({"s": {"$regex": pattern}})
     text = ("a" * 50 + "x" * 50) * 2000
-    start = time.perf_counter()
+    start = time.process_time()
     assert not holds({"s": text})
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_deep_payload_does_not_raise() -> None:
