@@ -213,7 +213,8 @@ async def test_refused_destination_ends_in_a_dead_letter_after_max_age(pulse: Pu
     assert {row.route_id for row in found} == {route.route_id}
     assert {row.reason for row in found} == {"max_age"}
     assert all(0 < len(row.error_message) <= 2000 for row in found)
-    assert await route.waiting() == 0
+    # A dead letter may be in its table before the message it was made of is acknowledged.
+    await eventually(route.waiting, until=partial(eq, 0))
 
 
 async def test_age_counts_before_the_first_attempt_too_but_not_while_parked(pulse: Pulse, receiver: Receiver) -> None:
@@ -298,6 +299,7 @@ async def test_poison_message_is_dead_lettered_while_its_route_goes_on(pulse: Pu
     [dead] = await eventually(tenant.dead_letters, LONG_ENOUGH_S)
     assert (dead.message_id, dead.reason, dead.attempts) == (poison, "max_attempts", 5)
     assert len([request for request in receiver.tried("/poison") if request.message_id == poison]) == 5
+    await eventually(lambda: len(receiver.of("/poison")) >= len(good), LONG_ENOUGH_S)
     await eventually(route.waiting, until=partial(eq, 0))
     assert sorted(request.message_id for request in receiver.of("/poison")) == sorted(good)
 
@@ -307,11 +309,12 @@ async def test_message_grows_too_old_while_its_route_is_paused(pulse: Pulse, rec
     device = await tenant.device()
     receiver.behaviour["/paused"] = always(503, retry_after="3600")
     await tenant.webhook(receiver.url("/paused"), policy={"max_age_s": 3})
-    sent = {await device.accepted({"n": n}) for n in range(3)}
+    sent = {await device.accepted({"n": n}) for n in range(2)}
     began = asyncio.get_running_loop().time()
+    sent.add(await device.accepted({"n": 2}))
 
     found = await eventually(tenant.dead_letters, LONG_ENOUGH_S, until=are(3))
-    assert asyncio.get_running_loop().time() - began >= 2
+    assert asyncio.get_running_loop().time() - began >= 2.9
     assert {(row.message_id, row.reason) for row in found} == {(message_id, "max_age") for message_id in sent}
     assert len(receiver.tried("/paused")) <= 3
 
