@@ -71,8 +71,8 @@ async def test_a_receiver_that_holds_on_is_dropped_at_the_deadline(script: Scrip
     async with receiving(script) as receiver, loopback_engine() as engine:
         started = clock()
         with pytest.raises(EgressTimeout) as caught:
-            await post(engine, receiver.url(), deadline_s=0.2)
-        assert clock() - started < 1.2
+            await post(engine, receiver.url(), deadline_s=0.5)
+        assert clock() - started < 4, "by itself it would have waited for 5 s"
     assert caught.value.phase is phase
 
 
@@ -266,10 +266,10 @@ async def test_a_hostile_receiver_does_not_slow_its_neighbour() -> None:
 
         async def suffer() -> None:
             with pytest.raises(EgressError):
-                await post(engine, hostile.url(), deadline_s=0.5)
+                await post(engine, hostile.url(), deadline_s=2)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(suffer())
             for _ in range(20):
-                assert (await post(engine, healthy.url(), deadline_s=0.5)).status == 200
+                assert (await post(engine, healthy.url(), deadline_s=1.5)).status == 200

@@ -116,7 +116,7 @@ async def test_a_stalled_handshake_ends_at_the_deadline() -> None:
         await peer.until_closed()
 
     async with receiving(script) as receiver, loopback_engine() as engine:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):
             with pytest.raises(EgressTimeout) as caught:
                 await post(engine, f"https://{HOST}:{receiver.port}/", deadline_s=0.2)
     assert caught.value.phase is Phase.CONNECT
