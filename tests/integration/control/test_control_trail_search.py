@@ -146,7 +146,7 @@ async def test_a_stream_with_too_much_in_it_is_named(records: Records, monkeypat
 async def test_a_table_that_takes_too_long_is_named_and_the_rest_is_told(
     records: Records, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trails, "_SEARCH_S", 0.1)
+    monkeypatch.setattr(trails, "_SEARCH_S", 1.0)
     message_id = new_message_id()
     await records.stand(
         subjects.siding("webhook", ACME, ROUTE), envelope(message_id).encode(), f"{message_id}:{ROUTE}:s"

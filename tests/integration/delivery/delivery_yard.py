@@ -62,7 +62,7 @@ class Yard:
 
     async def take(self, count: int) -> list[Incoming]:
         taken: list[Incoming] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while len(taken) < count:
                 taken += await self.incoming.take(count)
         return taken
@@ -83,7 +83,7 @@ class Yard:
         turn = await self.siding.open_turn(address, TurnState(phase="probing", in_flight=1))
         assert turn is not None
         pull = self.pull("SIDING", turn)
-        async with _running(pull.run()), asyncio.timeout(5):
+        async with _running(pull.run()), asyncio.timeout(15):
             [head] = await pull.take(1)
         return head
 

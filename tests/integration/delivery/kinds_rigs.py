@@ -83,6 +83,8 @@ async def republish_rig(bus: Bus, route: Route) -> AsyncGenerator[Rig]:
         got.append(message.data)
 
     async def taken() -> list[bytes]:
+        # What was sent to the tester before the broker confirmed it comes before this answer.
+        await tester.request("$JS.API.INFO", timeout_s=5)
         return got
 
     tester = await bus.connect(TESTER)

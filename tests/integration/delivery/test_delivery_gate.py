@@ -103,7 +103,7 @@ async def _process(bus: Bus, owner: str, clock: ManualClock, stack: AsyncExitSta
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while not condition():  # noqa: ASYNC110 - the other process tells by a message of the server
             await asyncio.sleep(0)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from delivery_yard import MIB, SHARE, Yard, delivery_of, open_yard
 from prometheus_client import CollectorRegistry
+from support.waiting import eventually
 
 from pulse_bus.api import api_request
 from pulse_bus.incoming import Incoming
@@ -41,7 +42,7 @@ async def test_a_route_gets_its_part_and_the_rest_become_dead_letters_that_say_w
     assert dead[0].error.startswith("siding_full: the route's messages in the siding take 0.9")
     assert _ids(waiting) | {record.envelope.message_id for record in dead} == {f"m-{n}" for n in range(15)}
     assert yard.refused("route_bytes") == 5
-    assert await yard.unsettled() == 0
+    await eventually(yard.unsettled, until=lambda count: count == 0)
 
 
 async def test_another_route_of_the_tenant_still_finds_room_and_another_tenant_more(yard: Yard) -> None:
@@ -89,7 +90,7 @@ async def test_a_dead_letter_that_finds_no_room_waits_in_the_siding_and_not_on_t
     [standing] = await yard.waiting()
     assert (standing.headers["Pulse-Cause"], standing.headers["Pulse-Attempts"]) == ("dead_letters_full", "1")
     assert await yard.dead() == []
-    assert await yard.unsettled() == 0
+    await eventually(yard.unsettled, until=lambda count: count == 0)
 
 
 async def test_beyond_a_tenants_share_too_while_there_is_no_room_for_dead_letters(yard: Yard) -> None:
@@ -100,7 +101,8 @@ async def test_beyond_a_tenants_share_too_while_there_is_no_room_for_dead_letter
     waiting = await yard.waiting()
     assert 20 < len(waiting) < 30, "half of 5 MiB: the siding is not one tenant's now either"
     assert await yard.dead() == []
-    assert await yard.unsettled() == 40 - len(waiting), "the rest came back to DELIVERY: nothing is lost"
+    rest = 40 - len(waiting)
+    await eventually(yard.unsettled, until=lambda count: count == rest, what="the return of the rest to DELIVERY")
 
 
 async def test_a_head_moves_to_the_tail_although_its_tenant_has_no_room_left(yard: Yard) -> None:
@@ -173,7 +175,7 @@ async def test_what_stood_before_the_start_is_valued_by_samples(yard: Yard) -> N
 
 async def _after_removal(yard: Yard, count: int) -> list[Standing]:
     """Wait until the acknowledged head has left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while len(standing := await yard.waiting()) != count:
             pass
     return standing

@@ -83,10 +83,10 @@ async def test_turns_that_wake_together_try_in_turns(bus: Bus) -> None:
 @pytest.mark.parametrize(("turn_bytes", "grows"), [(LaneLimits().turn_bytes, True), (1, False)])
 async def test_a_turn_grows_only_while_there_is_room_for_the_bodies(bus: Bus, turn_bytes: int, *, grows: bool) -> None:
     async with open_turns(bus, turn_bytes=turn_bytes) as rig:
-        await rig.wait_in_siding(*range(20))
-        rig.receiver.answer(PATH, Answer(delay_s=0.05))
+        await rig.wait_in_siding(*range(10))
+        rig.receiver.answer(PATH, Answer(delay_s=0.1))
         async with rig.serving():
-            await eventually(lambda: emptied(rig), 10)
+            await eventually(lambda: emptied(rig))
     assert (rig.receiver.most_in_flight[PATH] > 1) is grows
 
 
@@ -122,13 +122,13 @@ async def test_the_error_that_a_route_paused_with_is_shown_by_its_next_turn(rig:
 async def test_a_route_that_failed_just_now_is_tried_after_its_first_pause(rig: TurnRig) -> None:
     await rig.wait_in_siding(0)
     now = datetime.now(UTC)
-    rest = after_failure(ProbeFailed(pause_until=now + timedelta(seconds=0.4), error="answered 503"), now)
+    rest = after_failure(ProbeFailed(pause_until=now + timedelta(seconds=0.8), error="answered 503"), now)
     began = time.monotonic()
     async with rig.serving(rest) as turn:
         assert not await rig.siding.turns(), "next to nothing of a pause costs no request"
         [probe] = await rig.receiver.wait_for(1)
         await until(lambda: not turn.is_open)
-    assert probe.at - began >= 0.35
+    assert probe.at - began >= 0.75
 
 
 async def test_a_copy_that_waited_while_the_first_was_in_flight_is_not_sent(rig: TurnRig) -> None:

@@ -116,7 +116,7 @@ class TurnRig:
             yield turn
         finally:
             turn.leave(close=close)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 await asyncio.gather(task, return_exceptions=True)
 
     def attempts(self, outcome: str) -> float:
@@ -133,14 +133,14 @@ class TurnRig:
         return Counter(DeadLetterRecord.decode(message.data).reason for message in standing)
 
 
-async def until(condition: Callable[[], object], limit_s: float = 5) -> None:
+async def until(condition: Callable[[], object], limit_s: float = 15) -> None:
     """Wait for what happens in other tasks of this loop."""
     async with asyncio.timeout(limit_s):
         while not condition():  # noqa: ASYNC110 - what is waited for is told by a server or comes of a timer
             await asyncio.sleep(0.01)
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], limit_s: float = 5) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], limit_s: float = 15) -> None:
     """Wait for what a server tells when it is asked."""
     async with asyncio.timeout(limit_s):
         while not await condition():  # noqa: ASYNC110 - see the first line

@@ -44,7 +44,7 @@ class ManualClock:
         self._slept.set()
         await woken
 
-    async def until_sleeping(self, count: int = 1, *, timeout_s: float = 5.0) -> None:
+    async def until_sleeping(self, count: int = 1, *, timeout_s: float = 20.0) -> None:
         """Wait, in real time, until at least *count* tasks sleep; raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s):
             while self.sleeping < count:
