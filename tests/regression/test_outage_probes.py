@@ -61,7 +61,7 @@ async def test_the_end_of_an_outage_is_noticed_however_many_were_never_tried(tmp
         await routes[deleted].delete()
 
         way_out.open()
-        await eventually(lambda: pulse.log("delivery", "outage_ended", kind="webhook"), 12, what="the outage's end")
+        await eventually(lambda: pulse.log("delivery", "outage_ended", kind="webhook"), 30, what="the outage's end")
         for address, messages in sent.items():
             if address not in {parked, deleted}:
                 path = "/".join(("", *address))
