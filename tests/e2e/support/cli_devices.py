@@ -3,13 +3,38 @@
 from urllib.parse import urlsplit
 
 import aiomqtt
+import asyncpg
 import httpx
 from support.cli import Running
+from support.waiting import eventually
+
+from pulse_cli.target import find_target
+from pulse_router.domain.table import STORED_KIND
+
+_ANSWERS_WITHIN_S = 20
+
+
+async def routes_are_known(stack: Running) -> None:
+    """Return when the router has read all routes that it emits for, so that what is sent next is matched."""
+    connection = await asyncpg.connect(find_target(stack.data).owner_url)
+    try:
+        wanted = await connection.fetchval(
+            "SELECT count(*) FROM message_routes WHERE deleted_at IS NULL AND kind <> $1", STORED_KIND
+        )
+    finally:
+        await connection.close()
+
+    async def known() -> float:
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(stack.announced["metrics"]["router"])).text
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith("pulse_router_routes "))
+
+    await eventually(known, until=lambda number: number == wanted, what=f"a table of {wanted} routes")
 
 
 async def post(stack: Running, tenant: str, device: str, token: str, status: int) -> str:
     url = f"{stack.announced['http']}/ingest/v1/tenant/{tenant}/device/{device}/data"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=_ANSWERS_WITHIN_S) as client:
         answer = await client.post(url, json={"v": 9}, headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == status, answer.text
     return answer.json().get("message_id", "")
