@@ -130,14 +130,14 @@ async def test_a_service_built_alone_starts_and_stops_as_an_ordinary_user(
             *unprivileged, *command_of(service), env=settings_of(service, stack), stdout=file, stderr=file
         )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "service_started" not in log.read_text():
                 assert process.returncode is None, log.read_text()
                 await asyncio.sleep(0.05)
         assert Path(f"/proc/{process.pid}").stat().st_uid != 0
     finally:
         process.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(process.wait(), 20)
+        code = await asyncio.wait_for(process.wait(), 40)
     assert code == 0, log.read_text()
     started = next(json.loads(line) for line in log.read_text().splitlines() if "service_started" in line)
     assert started["settings"]["database_url"] == "***"

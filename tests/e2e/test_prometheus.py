@@ -113,7 +113,7 @@ async def test_every_metric_of_the_catalogue_arrives(prometheus: Prometheus) -> 
         # OpenMetrics, which Prometheus asks for, names the family of a counter without its suffix.
         return {row.name for row in reference_rows() if not {row.name, row.name.removesuffix("_total")} & known}
 
-    await eventually(missing, 15, until=lambda names: not names, what="the whole catalogue")
+    await eventually(missing, 30, until=lambda names: not names, what="the whole catalogue")
 
 
 async def test_the_predecessors_gauge_is_there(prometheus: Prometheus) -> None:
@@ -157,7 +157,11 @@ async def test_the_oldest_undelivered_age_is_true_by_cause(
     # The fast lane is looked at apart from these two, so its age may be of an earlier or a later moment.
     assert shown["parked"] > shown["siding"]
     # What delivery is scaled on: neither what is parked nor what waits for its own destination.
-    assert await prometheus.query("pulse_delivery_ready_messages") == {"delivery": HANGING}
+    await eventually(
+        lambda: prometheus.query("pulse_delivery_ready_messages"),
+        until=lambda shown: shown == {"delivery": HANGING},
+        what="what hangs to be scaled for",
+    )
 
     answered.set()
     began.pop("fast_lane")

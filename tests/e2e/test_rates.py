@@ -73,12 +73,14 @@ async def test_backlog_is_drained_at_the_rate_until_an_edit_lifts_it(pulse: Puls
 
     edited = time.monotonic()
     await route.update(policy={"rate": None}, config={"url": receiver.url("/elsewhere")})
-    before = len(receiver.tried("/backlog"))
     await eventually(lambda: len(receiver.tried("/backlog") + receiver.of("/elsewhere")) >= 60, LONG_ENOUGH_S)
     lifted_s = receiver.of("/elsewhere")[-1].at - edited
     print(f"backlog: {_most_within_a_second(times)} in 1 s; the rest {lifted_s:.2f} s after the edit")
     assert lifted_s < 6  # at the old rate 13
-    assert len(receiver.tried("/backlog")) <= before + 1, "messages that waited for a permit went the old way"
+    # Until delivery has learned of the edit too they go on coming at the old rate, and one may be under way then.
+    learned_s = receiver.of("/elsewhere")[0].at - edited
+    late = [request for request in receiver.tried("/backlog") if request.at > edited]
+    assert len(late) <= 4 * learned_s + 2, "messages that waited for a permit went the old way"
     arrived = [request.message_id for path in ("/backlog", "/elsewhere") for request in receiver.tried(path)]
     assert sorted(arrived) == sorted(sent)
 

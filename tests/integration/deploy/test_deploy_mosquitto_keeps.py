@@ -109,7 +109,7 @@ async def test_full_memory_refuses_and_loses_nothing(tmp_path: Path) -> None:
 
 async def publish_until_refused(broker: Broker) -> set[str]:
     acknowledged: set[str] = set()
-    async with broker.device(BOILER, timeout=2) as device:
+    async with broker.device(BOILER, timeout=5) as device:
         for number in range(MORE_THAN_FITS):
             body = f"{number} {'x' * 20_000}"
             try:
