@@ -1,4 +1,4 @@
-"""The consumers of turns, as a breaker manages them: the model's siding passes what the server's does."""
+"""The consumers of turns, as a breaker manages them: the models' sidings pass what the server's does."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,10 @@ from typing import Protocol
 
 import pytest
 from joint_broker import EPOCH, Broker
+from server_in_memory import Server
 from siding_in_memory import SidingInMemory
 from turn_rig import eventually
+from yard_in_memory import YardInMemory
 
 from pulse_bus.errors import ApiError
 from pulse_bus.siding import Siding
@@ -44,16 +46,19 @@ class Rig:
         return turn
 
 
-@pytest.fixture(params=["server", "memory"])
+@pytest.fixture(params=["server", "joint model", "whole model"])
 async def rig(request: pytest.FixtureRequest, bus: Bus) -> Rig:
     if request.param == "server":
         connection = await bus.connect("delivery")
         return Rig(mine=Siding(connection, "me"), other=Siding(connection, "other"))
-    broker = Broker(1000)
 
     def now() -> float:
         return (datetime.now(UTC) - EPOCH).total_seconds()
 
+    if request.param == "whole model":
+        server = Server(1000, now)
+        return Rig(mine=YardInMemory(server, "me"), other=YardInMemory(server, "other"))
+    broker = Broker(1000)
     return Rig(mine=SidingInMemory(broker, "me", now), other=SidingInMemory(broker, "other", now))
 
 
