@@ -1,0 +1,267 @@
+"""What must hold in every schedule of the whole model, and what has to be seen to know whether it does.
+
+It looks from outside: at the server, at what reaches the destinations, and at what each process says it holds.
+"""
+# Of turns, places and what is held it sees what nobody else has to see.
+# pyright: reportPrivateUsage=false
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from server_in_memory import MAX_ACK_PENDING, Consumer, at
+
+from pulse_contracts.outcome import Delivered, Failed, Outcome
+from pulse_contracts.subjects import RouteAddress
+from pulse_contracts.topology import ACK_WAIT_S
+
+if TYPE_CHECKING:
+    from whole_process import Process
+    from whole_world import World
+
+ADOPTED_WITHIN_S: Final = 6.0
+DEAD_FOR: Final = {"siding_full", "status_410", "max_attempts"}
+_KNOWN_TO_ALL_S: Final = 2.0
+"""So old a pause was listed by every process: whoever serves the route next keeps it."""
+
+
+_TOLD_WITHIN_S: Final = 1.5
+"""At most a step, at whose end it began, and the answer's time."""
+_MANY: Final = 1_000
+_ROUNDING_S: Final = 0.001
+
+
+@dataclass(slots=True, eq=False)
+class Trying:
+    """An attempt in flight."""
+
+    process: str
+    address: RouteAddress
+    number: int
+    began: float
+    turn: Consumer | None = None
+    """Of which it is, None for one of the fast lane."""
+    is_turns: bool = False
+
+
+@dataclass(slots=True)
+class Pause:
+    began: float
+    until: float
+
+
+class Witness:
+    """Sees one schedule."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._loop = world.loop
+        self._server = world.server
+        self.received: Counter[int] = Counter()
+        """What the destinations took, by message."""
+        self.answered: Counter[int] = Counter()
+        """What they answered with failure."""
+        self.happened = world.server.happened
+        self.trying: list[Trying] = []
+        self._pauses: dict[RouteAddress, Pause] = {}
+        self._successes: dict[str, int] = {}
+        """Of each turn, by its consumer, since its last failure."""
+        self._killed_at: list[float] = []
+        self._woke_at = float("-inf")
+        """When a process last began to look."""
+        self._counts_lost = 0
+        """So many attempts more a message may see, for crashes that lost what was known of it."""
+        self._lasting: dict[str, float] = {}
+        """For how long a route has been served by nobody, or by two, since the last fault."""
+        self.violations = self._server.violations
+
+    def _must(self, holds: object, what: str) -> None:
+        """Note what is violated: an exception here would be taken for a destination's."""
+        if not holds:
+            self.violations.append(what)
+
+    # Attempts.
+
+    def begins(self, trying: Trying) -> None:
+        task = asyncio.current_task()
+        trying.is_turns = task is not None and task.get_name().startswith("delivery.turn[")
+        process = self._world.named(trying.process)
+        self.trying.append(trying)
+        if trying.is_turns:
+            self._begins_of_turn(trying, process)
+        else:
+            lane = [each for each in self.trying if not each.is_turns and _is_beside(each, trying)]
+            most = min(process.bounds.lanes.lane_in_flight, self._world.policy.in_flight)
+            self._must(len(lane) <= most, "a lane's share of the slots")
+
+    def _begins_of_turn(self, trying: Trying, process: "Process") -> None:
+        address, now = trying.address, self._loop.time()
+        turn = process.turns.get(address)
+        consumer = self._server.turns.get(address)
+        if turn is None or consumer is None or turn._breaker.consumer != consumer.name:
+            return  # what it has in hand of a consumer that is gone
+        trying.turn = consumer
+        if pause := self._pauses.get(address):
+            self._must(now >= pause.until - _ROUNDING_S, "tried while it should pause")
+        beside = [each for each in self.trying if each.turn is consumer]
+        successes = self._successes.get(consumer.name, 0)
+        grown = 1 if successes < 1 else 4 if successes < 5 else 16
+        self._must(len(beside) <= grown, "grew too fast" if successes else "more than one probe")
+        self._must(len(beside) <= self._world.policy.in_flight, "more at once than the route allows")
+        self.happened["grew"] += len(beside) > 1
+
+    def ends(self, trying: Trying, outcome: Outcome) -> None:
+        self.trying.remove(trying)
+        number = trying.number
+        name = trying.turn.name if trying.turn else ""
+        match outcome:
+            case Delivered():
+                self.received[number] += 1
+                self._successes[name] = self._successes.get(name, 0) + 1
+            case Failed(answered=True):
+                self.answered[number] += 1
+                most = self._world.policy.max_attempts + self._counts_lost
+                self._must(self.answered[number] <= most, "answered more often than max_attempts")
+            case _:
+                pass
+
+    # The server.
+
+    def pauses(self, address: RouteAddress, until: float) -> None:
+        now = self._loop.time()
+        if until > now:
+            self.happened["paused"] += 1
+            self._pauses[address] = Pause(now, until)
+            self._successes.pop(self._server.turns[address].name, None)
+        elif (pause := self._pauses.pop(address, None)) and pause.until > now:
+            self._must(not self._server.siding[address], "a pause was cut short")
+
+    # Faults.
+
+    def killed(self, process: "Process") -> None:
+        self.happened["killed"] += 1
+        self._killed_at.append(self._loop.time())
+        self._woke_at = self._loop.time()
+        self._counts_lost += _MANY
+        self._lasting.clear()
+        # Who takes its place has not listed what is not there any more.
+        self._pauses = {address: pause for address, pause in self._pauses.items() if address in self._server.turns}
+        for trying in [each for each in self.trying if each.process == process.name]:
+            self.trying.remove(trying)
+            # It was on its way; the destination may have it.
+            if self._world.mood[trying.address] == "well" and self._world.chance.random() < 0.5:
+                self.received[trying.number] += 1
+
+    def froze(self) -> None:
+        self._counts_lost += _MANY
+        self._lasting.clear()
+
+    def thawed(self) -> None:
+        self._woke_at = self._loop.time()
+        self._lasting.clear()
+        # What it was about to do it does: it knows nothing of pauses that began meanwhile.
+        self._pauses.clear()
+
+    def restarted(self, forgotten: int) -> None:
+        self._counts_lost += _MANY * (forgotten > 0)
+
+    def lost_turns(self, turns: Sequence[tuple[RouteAddress, Consumer]]) -> None:
+        """The server loses them: only whoever has served or listed one knows of its pause."""
+        self._lasting.clear()
+        # Another process may open the next turn before the one that had it could show its latest attempts.
+        self._counts_lost += 3 * (self._world.replicas > 1)
+        began = self._loop.time() - _KNOWN_TO_ALL_S
+        all_look = began >= self._woke_at and not any(process.is_frozen for process in self._world.processes)
+        for address, _ in turns:
+            if (pause := self._pauses.get(address)) and not (all_look and began >= pause.began):
+                del self._pauses[address]
+
+    # The invariants.
+
+    def check(self, passed_s: float) -> None:
+        """Check what must hold whenever nobody has anything left to do at once."""
+        assert not self._loop.errors, self._loop.errors[0]
+        assert not self.violations, self.violations[0]
+        for process in self._world.processes:
+            assert (failure := process.failure()) is None, f"{process.name}: {failure!r}"
+            assert self._server.held_by(process.name) < MAX_ACK_PENDING / 2, "half of max_ack_pending"
+            if not process.is_frozen:
+                self._check_process(process)
+                self._check_pauses(process, passed_s)
+        recently = [at for at in self._killed_at if self._loop.time() - at < ACK_WAIT_S + 1]
+        if len(recently) <= 1:
+            assert len(self._server.lane.leases) < MAX_ACK_PENDING, "pulling stopped for everybody"
+        places = self._server.places()
+        lost = [n for n in range(1, self._world.sent + 1) if n not in places and not self.received[n]]
+        assert not lost, f"lost: {lost}"
+        self._check_served(passed_s)
+
+    def _check_process(self, process: "Process") -> None:
+        limits = process.bounds.lanes
+        held, (messages, size_bytes) = process.fast_lane._holding.held, process.deliveries.promised
+        assert held.messages + messages <= limits.held_messages, "messages held"
+        assert held.size_bytes + size_bytes <= limits.held_bytes, "bytes held"
+        assert held.messages == process.deliveries.in_hand, "a message in two places of a process, or in none"
+        assert process.lanes.held <= held.messages, "a lane has what the process has not"
+        trying = [each for each in self.trying if each.process == process.name]
+        assert process.lanes.in_flight == len(trying) <= limits.slots, "slots"
+        at_work = Counter(each.address for each in trying if each.is_turns)
+        assert process.places._attempts == at_work, "a place kept by nobody, or shared by two"
+        most = (process.places._most + 1) // 2
+        by_tenant = Counter(address.tenant for address in at_work)
+        assert all(places <= most for places in by_tenant.values()), "a tenant's share of the places"
+
+    def _check_pauses(self, process: "Process", passed_s: float) -> None:
+        """The server keeps the pause of a turn, for whoever has to take the route over."""
+        for address, turn in process.turns.items():
+            consumer, until = self._server.turns.get(address), turn._breaker.pause_until
+            if consumer is None or consumer.name != turn._breaker.consumer:
+                continue
+            is_unknown = until is not None and until > at(self._loop.time()) and at(consumer.paused_until) != until
+            what = f"the server does not know of the pause of {address.route} until {until}"
+            self._count(what, passed_s, is_so=is_unknown, most_s=_TOLD_WITHIN_S)
+
+    def _check_served(self, passed_s: float) -> None:
+        """A troubled route has one server, or somebody who will take it over soon."""
+        awake = list(self._world.awake())
+        if not awake:
+            return
+        for address, standing in self._server.siding.items():
+            serving = [process for process in awake if self._serves(process, address)]
+            staying = [process for process in serving if not process.turns[address]._is_leaving()]
+            is_unserved = bool(standing) and not serving and not self._world.is_cramped
+            self._count(f"nobody serves {address.route}", passed_s, is_so=is_unserved)
+            self._count(f"two serve {address.route}", passed_s, is_so=len(staying) > 1)
+
+    def _serves(self, process: "Process", address: RouteAddress) -> bool:
+        """Whether a process tries the route now, or is the one who will."""
+        turn = process.turns.get(address)
+        if turn is None:
+            return False
+        consumer = self._server.turns.get(address)
+        return bool(turn._in_flight) or consumer is None or turn._breaker.consumer == consumer.name
+
+    def _count(self, what: str, passed_s: float, *, is_so: bool, most_s: float = ADOPTED_WITHIN_S) -> None:
+        self._lasting[what] = self._lasting.get(what, 0.0) + passed_s if is_so else 0.0
+        assert self._lasting[what] <= most_s, what
+
+    def check_end(self) -> None:
+        """Each message has one fate, and nothing is kept."""
+        delivered, dead = {n for n, times in self.received.items() if times}, set(self._server.dead)
+        assert delivered | dead == set(range(1, self._world.sent + 1))
+        assert {*self._server.dead.values()} <= DEAD_FOR
+        if self._world.faults == "none":
+            assert not delivered & dead, "two fates"
+            assert max(self.received.values(), default=1) == 1, "delivered twice"
+        for process in self._world.processes:
+            assert not process.fast_lane.unsettled
+            assert not process.lanes.in_flight
+            assert not process.lanes.held
+            assert not process.places.at_work
+        assert not self._server.turns, "a consumer was left"
+
+
+def _is_beside(one: Trying, other: Trying) -> bool:
+    return one.process == other.process and one.address == other.address
