@@ -53,6 +53,11 @@ class Uplink:
             self._lost.add(address)
             self.is_down = len(self._lost) >= _FEWEST and self._is_majority(now)
 
+    def remains(self, address: RouteAddress, failed_at: float, now: float) -> None:
+        """Go on counting a route as cut off that nobody tries meanwhile, unless it was reached after it failed."""
+        if self._reached.get(address, failed_at) <= failed_at:
+            self.suspect(address, now)
+
     def give_up(self) -> bool:
         """Take it for theirs until somebody is reached, if nobody ever was; returns whether it is so.
 

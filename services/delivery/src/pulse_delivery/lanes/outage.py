@@ -102,6 +102,8 @@ class Outage:
             if self._clock.monotonic() - began >= _SUSPENSE_S:
                 return Verdict.THEIRS
             await self._clock.sleep(_LOOK_S)
+            self._uplinks[address.kind].remains(address, began, self._clock.monotonic())
+            self._follow(address.kind)
         return await self._until_over(address)
 
     async def _until_over(self, address: RouteAddress) -> Verdict:
