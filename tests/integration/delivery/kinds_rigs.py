@@ -140,7 +140,7 @@ RIGS: Final[Mapping[str, Callable[[Bus, Route], AbstractAsyncContextManager[Rig]
 
 
 def _context(bus: Connection, mqtt: MqttTarget | None = None) -> SenderContext:
-    return SenderContext(clock=SystemClock(), egress=_LOOPBACK, bus=bus, mqtt=mqtt)
+    return SenderContext(clock=SystemClock(), egress=_LOOPBACK, names_kept_s=60, bus=bus, mqtt=mqtt)
 
 
 def _of(route: Route, kind: str, config: Mapping[str, object]) -> Route:

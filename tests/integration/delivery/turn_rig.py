@@ -172,7 +172,7 @@ async def open_turns(
             made = streams[stream] = Publisher(connection, stream, clock=clock, metrics=bus_metrics, linger_s=0)
             await stack.enter_async_context(running(made.run()))
         receiver = await stack.enter_async_context(WebhookReceiver())
-        context = SenderContext(clock=clock, egress=_LOOPBACK, bus=connection, mqtt=None)
+        context = SenderContext(clock=clock, egress=_LOOPBACK, names_kept_s=60, bus=connection, mqtt=None)
         sender = await stack.enter_async_context(open_sender(context))
         attempts = Attempts({"webhook": sender}, DeliveredMemory(), clock, outage.note, AttemptSpans(OFF, clock))
         settler = Settler(

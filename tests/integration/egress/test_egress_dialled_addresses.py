@@ -18,7 +18,7 @@ from pulse_egress.policy import AddressPolicy
 
 ANY_PORT = AddressPolicy(allow_http=True, ports=None)
 ONLY_SECOND = AddressPolicy.from_ranges(["127.0.0.2/32"], allow_http=True, ports=None)
-ALWAYS_FRESH = HttpLimits(max_age_s=0, dns_ttl_s=0)
+ALWAYS_FRESH = HttpLimits(max_age_s=0, dns_ttl_s=0, dns_kept_s=0)
 
 
 class UncheckedResolver(AbstractResolver):

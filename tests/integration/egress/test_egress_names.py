@@ -10,23 +10,29 @@ import pytest
 from egress_receivers import LOOPBACK, ScriptedLookup, loopback_engine, post, receiving
 from support.waiting import eventually
 
-from pulse_egress.engine import HttpEngine
-from pulse_egress.errors import EgressTimeout, Phase
+from pulse_egress.engine import HttpEngine, HttpLimits
+from pulse_egress.errors import ConnectFailed, ConnectFailure, EgressTimeout, Phase
 from pulse_egress.lookup import MOST_LOOKUPS
 from pulse_egress.names import MOST_OF_ONE_OWNER
 
 HOSTILE_POSTS = MOST_LOOKUPS + 44
+ALWAYS_ASKED = HttpLimits(max_age_s=0, dns_ttl_s=0)
+HANGS_TOO = "*"
+SILENCE = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
 
 @pytest.fixture
 def hanging_zone(monkeypatch: pytest.MonkeyPatch) -> Generator[list[str]]:
-    """Make the name servers of ``example.net`` hang, and those of all else answer loopback; yields what was asked."""
+    """Make the name servers of ``example.net`` hang, and those of all else answer loopback; yields what was asked.
+
+    With `HANGS_TOO` put among that, all hang.
+    """
     asked: list[str] = []
     end = threading.Event()
 
     def getaddrinfo(host: str, *_: Any, **__: Any) -> list[Any]:
         asked.append(host)
-        if host.endswith(".example.net"):
+        if host.endswith(".example.net") or HANGS_TOO in asked:
             end.wait(30)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
@@ -70,11 +76,39 @@ async def test_a_name_that_waits_in_anothers_share_is_found_within_ones_own(hang
 
 
 async def test_a_failed_look_up_is_not_remembered_and_its_place_is_free_again() -> None:
-    failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-    lookup = ScriptedLookup(*[failure] * (MOST_OF_ONE_OWNER + 1), ("127.0.0.1",))
+    lookup = ScriptedLookup(*[SILENCE] * (MOST_OF_ONE_OWNER + 1), ("127.0.0.1",))
     async with receiving() as receiver, loopback_engine(lookup=lookup) as engine:
         url = receiver.url(host="hooks.example.com")
         for _ in range(MOST_OF_ONE_OWNER + 1):
             with pytest.raises(Exception, match="dns"):
                 await post(engine, url)
         assert (await post(engine, url)).status == 200
+
+
+async def test_the_last_answer_serves_while_no_name_server_answers() -> None:
+    lookup = ScriptedLookup(("127.0.0.1",), SILENCE)
+    async with receiving() as receiver, loopback_engine(lookup=lookup, limits=ALWAYS_ASKED) as engine:
+        for _ in range(3):
+            assert (await post(engine, receiver.url(host="hooks.example.com"))).status == 200
+    assert len(lookup.asked) == 3
+
+
+async def test_the_last_answer_serves_while_a_name_server_hangs(hanging_zone: list[str]) -> None:
+    async with receiving() as receiver, HttpEngine(LOOPBACK, limits=ALWAYS_ASKED) as engine:
+        url = receiver.url(host="hooks.example.com")
+        assert (await post(engine, url)).status == 200
+        hanging_zone.append(HANGS_TOO)
+        assert (await post(engine, url, deadline_s=3)).status == 200
+    assert hanging_zone.count("hooks.example.com") == 2
+
+
+async def test_a_name_that_is_gone_is_not_served_by_what_it_was() -> None:
+    gone = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    lookup = ScriptedLookup(("127.0.0.1",), gone, SILENCE)
+    async with receiving() as receiver, loopback_engine(lookup=lookup, limits=ALWAYS_ASKED) as engine:
+        url = receiver.url(host="hooks.example.com")
+        assert (await post(engine, url)).status == 200
+        for reason in (ConnectFailure.UNKNOWN_NAME, ConnectFailure.DNS):
+            with pytest.raises(ConnectFailed) as caught:
+                await post(engine, url)
+            assert caught.value.reason is reason

@@ -24,6 +24,7 @@ from aiohttp import (
     TCPConnector,
 )
 
+from pulse_egress.answers import Answers
 from pulse_egress.dial import Attempt, DialedRequest, DialGuard, begin_attempt
 from pulse_egress.errors import EgressTimeout, Phase, ProtocolViolation
 from pulse_egress.failures import translate
@@ -54,6 +55,8 @@ class HttpLimits:
     """A connection that is older is closed after its next use; with `idle_s` none is reused past a minute."""
     dns_ttl_s: int = 10
     """A checked DNS answer is used again for this long; it is checked again when dialled."""
+    dns_kept_s: float = 3600.0
+    """So long an older answer serves while no name server answers anybody; it is checked again when dialled."""
     body_bytes: int = 16 * 1024
     """The part of an answer's body that is kept; what goes beyond is not read."""
     header_bytes: int = 64 * 1024
@@ -101,7 +104,7 @@ class HttpEngine:
     async def __aenter__(self) -> Self:
         if self._lookup is None:
             self._lookup = self._owned_lookup = SystemLookup()
-        self._names = Names(self._lookup, self._limits.dns_ttl_s)
+        self._names = Names(self._lookup, Answers(self._limits.dns_ttl_s, self._limits.dns_kept_s))
         self._session = self._open_session(self._names)
         return self
 

@@ -21,6 +21,7 @@ from pulse_egress.errors import (
     Phase,
     ProtocolViolation,
 )
+from pulse_egress.lookup import is_no_such_name
 
 _BY_ERRNO: Final = {
     errno.ECONNREFUSED: ConnectFailure.REFUSED,
@@ -33,7 +34,6 @@ _BY_ERRNO: Final = {
     errno.ENOMEM: ConnectFailure.LOCAL,
     errno.EADDRNOTAVAIL: ConnectFailure.LOCAL,
 }
-_NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 
 
 def translate(exc: ClientError | OSError, attempt: Attempt) -> EgressError:
@@ -67,9 +67,8 @@ def _connect_failed(cause: Exception, phase: Phase) -> ConnectFailed:
 
 
 def _lookup_failed(cause: OSError) -> ConnectFailed:
-    is_answered = isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME
     detail = (cause.strerror or "") if isinstance(cause, socket.gaierror) else ""
-    return ConnectFailed(ConnectFailure.UNKNOWN_NAME if is_answered else ConnectFailure.DNS, detail)
+    return ConnectFailed(ConnectFailure.UNKNOWN_NAME if is_no_such_name(cause) else ConnectFailure.DNS, detail)
 
 
 def _tls_detail(cause: ssl.SSLError) -> str:

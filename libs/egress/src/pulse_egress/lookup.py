@@ -10,6 +10,9 @@ MOST_LOOKUPS: Final = 256
 """At once: a thread each."""
 
 
+_NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+
+
 class Lookup(Protocol):
     """Finds the addresses of a name."""
 
@@ -34,6 +37,11 @@ class SystemLookup:
     def close(self) -> None:
         """Forgets the lookups that still wait for a thread; does not block on the running ones."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def is_no_such_name(error: Exception) -> bool:
+    """Whether a look-up failed because a name server says that there is no such name."""
+    return isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
 
 
 def _getaddrinfo(host: str) -> tuple[str, ...]:

@@ -284,7 +284,9 @@ async def _open_senders(frame: Frame, bus: Connection, settings: DeliverySetting
             password=password,
             client_id=settings.mqtt_client_id,
         )
-    context = SenderContext(clock=frame.clock, egress=egress, bus=bus, mqtt=mqtt)
+    context = SenderContext(
+        clock=frame.clock, egress=egress, names_kept_s=settings.egress_names_kept_s, bus=bus, mqtt=mqtt
+    )
     senders: dict[str, Sender] = {}
     for entry in sorted(entry_points(group=SENDERS), key=lambda entry: entry.name):
         open_sender = cast("OpenSender", entry.load())

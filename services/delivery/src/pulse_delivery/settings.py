@@ -43,6 +43,11 @@ class DeliverySettings(ServiceSettings):
     egress_allow: list[str] = Field(
         default=[], description="Address ranges that webhooks may reach although they are not public."
     )
+    egress_names_kept_s: Annotated[float, Unit("s")] = Field(
+        default=3600.0,
+        ge=0,
+        description="How long the last known addresses of webhooks' hosts are used while no name server answers.",
+    )
     mqtt_host: str | None = Field(default=None, description="Broker that mqtt_republish publishes to.")
     mqtt_port: Annotated[int, Unit("port")] = Field(default=1883, ge=1, le=65535, description="Port of that broker.")
     mqtt_user: str | None = Field(default=None, description="User at that broker.")

@@ -27,6 +27,8 @@ class SenderContext:
 
     clock: Clock
     egress: AddressPolicy
+    names_kept_s: float
+    """So long the last known addresses of names serve while no name server answers."""
     bus: Connection
     mqtt: MqttTarget | None
 

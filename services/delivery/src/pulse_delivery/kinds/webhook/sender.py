@@ -12,7 +12,7 @@ from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.ports import Sender
 from pulse_delivery.kinds.context import SenderContext
 from pulse_delivery.kinds.webhook.signing import signature_256, signature_headers
-from pulse_egress.engine import HttpAnswer, HttpEngine
+from pulse_egress.engine import HttpAnswer, HttpEngine, HttpLimits
 from pulse_egress.errors import (
     AddressRefused,
     ConnectFailed,
@@ -117,5 +117,5 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
 @asynccontextmanager
 async def open_sender(context: SenderContext) -> AsyncGenerator[Sender, None]:
     """Yield the sender of webhooks."""
-    async with HttpEngine(context.egress) as engine:
+    async with HttpEngine(context.egress, limits=HttpLimits(dns_kept_s=context.names_kept_s)) as engine:
         yield WebhookSender(engine, context.egress, context.clock)
