@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiomqtt
-from deploy_certificates import issue_certificate
+from support.certificates import issue_certificate
 
 from pulse_cli.embedded.ports import Endpoint, Ports
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from deploy_certificates import issue_certificate
+from support.certificates import issue_certificate
 
 from pulse_bus.address import BusAddress
 from pulse_bus.permissions import SERVICES
