@@ -87,15 +87,19 @@ class Routing:
             payload = _payload_of(envelope)
         except InvalidEnvelope as exc:
             # Ingest's writer quarantines it; here it only must not be lost from sight.
-            self._note_fanout_error(message, str(exc))
+            self._tell_fanout_error(message, str(exc))
+            self._metrics.messages_total.labels(result="error").inc()
             await message.ack()
             return 0
         try:
             verdict = self._judge(envelope, payload)
         except Exception as exc:  # noqa: BLE001 - what one tenant's table meets must not end the routing of all
-            self._note_fanout_error(message, repr(exc))
+            self._tell_fanout_error(message, repr(exc))
+            self._metrics.messages_total.labels(result="error").inc()
             await message.nak(_TABLE_PAUSE_S)
             return 0
+        if verdict.table_error:
+            self._tell_fanout_error(message, verdict.table_error)
         routed_at = self._clock.now()
         outgoing = [
             delivery_of(envelope, route, message.data, routed_at, message.traceparent) for route in verdict.matched
@@ -115,7 +119,7 @@ class Routing:
             return replace(verdict, matched=tuple(compiled.route for compiled in found))
         return verdict
 
-    def _note_fanout_error(self, message: Incoming, error: str) -> None:
+    def _tell_fanout_error(self, message: Incoming, error: str) -> None:
         _log.error(
             ROUTE_FANOUT_ERROR,
             tenant_id=subjects.tenant_token(message.subject),
@@ -124,7 +128,6 @@ class Routing:
             trace_id=trace_id_of(message.traceparent),
             error=error,
         )
-        self._metrics.messages_total.labels(result="error").inc()
 
     async def _publish(self, outgoing: list[Outgoing]) -> None:
         """Return when every match is durable in DELIVERY; a full one stops the router until there is room."""

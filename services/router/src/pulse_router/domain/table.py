@@ -4,7 +4,7 @@ A route that cannot be compiled, or fails on a message, is skipped and reported;
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from pulse_matching.condition import compile_condition
 from pulse_matching.expression import InvalidExpression, MatchError, Message, MessagePredicate
 from pulse_matching.index import TopicIndex
 from pulse_matching.payload import InvalidPayloadFilter
-from pulse_matching.topic import InvalidTopicFilter, check_topic_filter
+from pulse_matching.topic import InvalidTopicFilter, check_topic_filter, matches
 
 MAX_FANOUT: Final = 1000
 """Matches of one message, so that they fit one atomic batch. A tenant's further routes are reported, not matched."""
@@ -47,6 +47,8 @@ class Verdict:
     faults: tuple[RouteFault, ...]
     generation: int
     """Of the tenant's routes that judged it."""
+    table_error: str | None = None
+    """Why the tenant's index could not be asked; then its routes were tried one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class RouteTable:
     indexes: Mapping[TenantId, TopicIndex[CompiledRoute]] = field(
         default_factory=dict[TenantId, TopicIndex[CompiledRoute]]
     )
+    routes: Mapping[TenantId, Sequence[CompiledRoute]] = field(default_factory=dict[TenantId, Sequence[CompiledRoute]])
+    """Those that are in the indexes."""
     compiled: Mapping[tuple[RouteId, int], CompiledRoute] = field(
         default_factory=dict[tuple[RouteId, int], CompiledRoute]
     )
@@ -65,17 +69,21 @@ class RouteTable:
     """Of each tenant with routes, the latest in the table; a tenant without any is at 0."""
 
     def judge(self, envelope: Envelope, payload: Mapping[str, Any]) -> Verdict:
-        """Return the tenant's routes that match; never raises for a route."""
+        """Return the tenant's routes that match; never raises for a route, nor for an index that fails.
+
+        A message that nobody could judge would be kept, and 10,000 of them stop the router for every tenant.
+        """
         generation = self.generations.get(envelope.tenant_id, 0)
-        index = self.indexes.get(envelope.tenant_id)
-        if index is None:
+        if envelope.tenant_id not in self.indexes:
             return Verdict(matched=(), faults=(), generation=generation)
         message = Message(payload=payload, topic=envelope.topic, device_id=envelope.device_id, type=envelope.type)
         matched: list[Route] = []
         faults: list[RouteFault] = []
-        for compiled in index.lookup(envelope.topic):
+        candidates, table_error = self._candidates(envelope)
+        for compiled in candidates:
             try:
-                if compiled.judge(message):
+                is_selected = table_error is None or matches(compiled.route.topic_filter, envelope.topic)
+                if is_selected and compiled.judge(message):
                     matched.append(compiled.route)
             except MatchError as exc:
                 faults.append(RouteFault(route_id=compiled.route.route_id, error=str(exc)))
@@ -85,7 +93,16 @@ class RouteTable:
             RouteFault(route_id=route.route_id, error=f"beyond {MAX_FANOUT} matches of one message")
             for route in matched[MAX_FANOUT:]
         ]
-        return Verdict(matched=tuple(matched[:MAX_FANOUT]), faults=tuple(faults), generation=generation)
+        return Verdict(
+            matched=tuple(matched[:MAX_FANOUT]), faults=tuple(faults), generation=generation, table_error=table_error
+        )
+
+    def _candidates(self, envelope: Envelope) -> tuple[Sequence[CompiledRoute], str | None]:
+        """Return the routes whose topic filters select the message; if the index fails, all of the tenant, and why."""
+        try:
+            return self.indexes[envelope.tenant_id].lookup(envelope.topic), None
+        except Exception as exc:  # noqa: BLE001 - a bug of ours, for which no tenant has to wait
+            return self.routes.get(envelope.tenant_id, ()), repr(exc)
 
 
 def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> RouteTable:
@@ -113,7 +130,7 @@ def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> Rou
         tenant: TopicIndex((compiled.route.topic_filter, compiled) for compiled in group)
         for tenant, group in by_tenant.items()
     }
-    return RouteTable(indexes=indexes, compiled=now, faults=tuple(faults), generations=generations)
+    return RouteTable(indexes=indexes, routes=by_tenant, compiled=now, faults=tuple(faults), generations=generations)
 
 
 def compile_route(route: Route) -> CompiledRoute:
