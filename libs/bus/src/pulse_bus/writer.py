@@ -25,14 +25,17 @@ class Entry(Generic[R]):
 
     message: Incoming
     record: R
+    stands_in: bool = False
+    """Whether the record is stored in place of one that cannot be."""
 
 
 class BatchWriter(Generic[R]):
     """Stores everything its consumer delivers.
 
     *store* commits a batch or raises `StorageUnavailable` (tried again for as long as it takes, the messages held) or
-    `DataRefused` (the batch is bisected, so that one bad record costs one record). *last_resort* gets the record that
-    cannot be stored, and settles its message.
+    `DataRefused` (the batch is bisected, so that one bad record costs one record). *stand_in* makes what is stored in
+    place of a record that nobody can read or that is refused. *last_resort* gets what cannot be replaced, and settles
+    its message.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class BatchWriter(Generic[R]):
         store: Callable[[Sequence[Entry[R]]], Awaitable[None]],
         last_resort: Callable[[Incoming, str], Awaitable[None]],
         clock: Clock,
+        stand_in: Callable[[Incoming, str], R] | None = None,
         linger_s: float = 0.0,
     ) -> None:
         """*linger_s*: so long a batch that is not full gathers, where nobody waits for what is stored."""
@@ -51,6 +55,7 @@ class BatchWriter(Generic[R]):
         self._decode = decode
         self._store = store
         self._last_resort = last_resort
+        self._stand_in = stand_in
         self._clock = clock
         self.trouble: str | None = None
         """Why nothing can be stored just now, or None."""
@@ -71,8 +76,13 @@ class BatchWriter(Generic[R]):
         try:
             return Entry(message=message, record=self._decode(message.data))
         except InvalidEnvelope as exc:
-            await self._last_resort(message, f"not a record of ours: {exc}")
-            return None
+            return await self._replace(message, f"not a record of ours: {exc}")
+
+    async def _replace(self, message: Incoming, error: str) -> Entry[R] | None:
+        if self._stand_in:
+            return Entry(message=message, record=self._stand_in(message, error), stands_in=True)
+        await self._last_resort(message, error)
+        return None
 
     async def _write(self, entries: Sequence[Entry[R]]) -> None:
         if not entries:
@@ -81,7 +91,7 @@ class BatchWriter(Generic[R]):
             await self._store_patiently(entries)
         except DataRefused as exc:
             if len(entries) == 1:
-                await self._last_resort(entries[0].message, str(exc))
+                await self._write_instead(entries[0], str(exc))
                 return
             middle = len(entries) // 2
             await self._write(entries[:middle])
@@ -89,6 +99,12 @@ class BatchWriter(Generic[R]):
         else:
             for entry in entries:
                 await entry.message.ack()
+
+    async def _write_instead(self, entry: Entry[R], error: str) -> None:
+        if entry.stands_in:
+            await self._last_resort(entry.message, error)
+        elif instead := await self._replace(entry.message, error):
+            await self._write([instead])
 
     async def _store_patiently(self, entries: Sequence[Entry[R]]) -> None:
         pause = _FIRST_PAUSE_S

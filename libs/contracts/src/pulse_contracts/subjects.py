@@ -60,6 +60,14 @@ def parse_route_address(subject: str) -> RouteAddress:
     )
 
 
+def parse_dead_letter(subject: str) -> tuple[TenantId, RouteId]:
+    """Read a ``deadletter.`` subject back; raises `InvalidToken` for any other."""
+    tokens = subject.split(".")
+    if len(tokens) != 3 or tokens[0] != "deadletter":  # noqa: PLR2004 - prefix, tenant, route
+        raise InvalidToken(subject)
+    return TenantId(decode_token(tokens[1])), RouteId(decode_token(tokens[2]))
+
+
 def tenant_token(subject: str) -> str:
     """Return the token of the tenant in any of our subjects, for splitting batches by tenant."""
     tokens = subject.split(".")

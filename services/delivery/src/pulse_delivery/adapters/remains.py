@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from pulse_contracts import headers
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import MESSAGE_NAMESPACE, DeviceId, MessageId, RouteId, TenantId
-from pulse_contracts.subjects import RouteAddress, parse_route_address
+from pulse_contracts.subjects import RouteAddress, parse_dead_letter, parse_route_address
 from pulse_contracts.tokens import InvalidToken
 from pulse_delivery.domain.parcel import Parcel
 
@@ -55,10 +55,15 @@ def remains_of(subject: str, data: bytes, fields: Mapping[str, str], now: dateti
 
 def _address(subject: str) -> RouteAddress:
     try:
-        address = parse_route_address(subject)
+        address = _of_dead_letter(subject) if subject.startswith("deadletter.") else parse_route_address(subject)
     except InvalidToken:
         return RouteAddress(kind=_UNKNOWN, tenant=TenantId(_UNKNOWN), route=_NO_ROUTE)
     return address if _uuid(address.route) else RouteAddress(kind=address.kind, tenant=address.tenant, route=_NO_ROUTE)
+
+
+def _of_dead_letter(subject: str) -> RouteAddress:
+    tenant, route = parse_dead_letter(subject)
+    return RouteAddress(kind=_UNKNOWN, tenant=tenant, route=route)
 
 
 def _message_id(fields: Mapping[str, str]) -> UUID | None:

@@ -9,9 +9,10 @@ from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.ids import TenantId
 from pulse_contracts.records import DeadLetterRecord
 from pulse_contracts.storing import StorageUnavailable
+from pulse_delivery.adapters.remains import UNREADABLE, remains_of
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
-from pulse_runtime.events import DLQ_WRITE_FAILED, DLQ_WRITTEN
+from pulse_runtime.events import DLQ_WRITE_FAILED, DLQ_WRITTEN, MESSAGE_UNREADABLE
 from pulse_runtime.logging import get_logger
 from pulse_runtime.tracing import trace_id_of
 from pulse_storage import dead_letters
@@ -22,7 +23,10 @@ _UNSTORED_PAUSE_S = 60.0
 
 
 def dead_letter_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> BatchWriter[DeadLetterRecord]:
-    """Return the writer. What it cannot store stays in DEADLETTER, is offered again, and is named in the log."""
+    """Return the writer. Of a record that it cannot store it stores the remains: all bytes, the reason *unreadable*.
+
+    Given back instead, records would be unacknowledged for good, and 2,000 of them stop this writer for everybody.
+    """
 
     async def store(entries: Sequence[Entry[DeadLetterRecord]]) -> None:
         by_tenant: defaultdict[TenantId, list[Entry[DeadLetterRecord]]] = defaultdict(list)
@@ -45,8 +49,24 @@ def dead_letter_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> Batc
             failpoints.hit("delivery.after_dead_letter_store")
             _log.info(DLQ_WRITTEN, tenant_id=tenant, rows=len(records), trace_id=trace_id)
 
+    def remains(message: Incoming, error: str) -> DeadLetterRecord:
+        _log.error(MESSAGE_UNREADABLE, subject=message.subject, stream_seq=message.stream_seq, error=error)
+        parcel = remains_of(message.subject, message.data, message.headers, clock.now())
+        return DeadLetterRecord(
+            route_id=parcel.address.route,
+            kind=parcel.address.kind,
+            config={},
+            reason=UNREADABLE,
+            error=f"{UNREADABLE}: {error}",
+            attempts=0,
+            created_at=clock.now(),
+            envelope=parcel.envelope,
+        )
+
     async def keep(message: Incoming, error: str) -> None:
         _log.error(DLQ_WRITE_FAILED, subject=message.subject, stream_seq=message.stream_seq, error=error)
         await message.nak(_UNSTORED_PAUSE_S)
 
-    return BatchWriter(consumer, decode=DeadLetterRecord.decode, store=store, last_resort=keep, clock=clock)
+    return BatchWriter(
+        consumer, decode=DeadLetterRecord.decode, store=store, stand_in=remains, last_resort=keep, clock=clock
+    )

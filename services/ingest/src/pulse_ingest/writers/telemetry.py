@@ -6,12 +6,10 @@ from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
 from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.envelope import Envelope, decode_envelope
-from pulse_contracts.ids import TenantId
-from pulse_contracts.subjects import tenant_token
-from pulse_contracts.tokens import InvalidToken, decode_token
 from pulse_ingest.domain.admission import Refusal
 from pulse_ingest.domain.intake import Intake
 from pulse_ingest.domain.ports import Busy
+from pulse_ingest.writers.quarantine import tenant_of
 from pulse_runtime import failpoints
 from pulse_runtime.clock import Clock
 from pulse_runtime.events import MESSAGE_QUARANTINED, TELEMETRY_STORED
@@ -74,10 +72,7 @@ class TelemetryWriter:
 
     async def _quarantine(self, message: Incoming, error: str) -> None:
         """Keep what cannot be stored where an operator finds it, then let the stream forget it."""
-        try:
-            tenant = TenantId(decode_token(tenant_token(message.subject)))
-        except InvalidToken:
-            tenant = TenantId("unknown")
+        tenant = tenant_of(message.subject)
         refusal = Refusal(reason="store_refused", field="payload", error=error)
         trace_id = trace_id_of(message.traceparent)
         _log.error(MESSAGE_QUARANTINED, tenant_id=tenant, reason=refusal.reason, error=error, trace_id=trace_id)
