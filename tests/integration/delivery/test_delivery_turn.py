@@ -144,13 +144,44 @@ async def test_a_copy_that_waited_while_the_first_was_in_flight_is_not_sent(rig:
 async def test_a_copy_that_waited_in_its_lane_is_not_sent(rig: TurnRig) -> None:
     await rig.know(RoutePolicy(in_flight=1))
     rig.receiver.answer(PATH, Answer(delay_s=0.2))
+    await two_copies(rig)
+    async with running(rig.deliveries.run()), running(rig.fast_lane.run()):
+        await eventually(lambda: settled(rig, 2))
+    assert len(rig.receiver.requests) == 1
+
+
+async def test_a_copy_that_comes_while_the_first_is_in_flight_waits_for_its_end(rig: TurnRig) -> None:
+    rig.receiver.answer(PATH, Answer(delay_s=0.2))
+    await two_copies(rig)
+    async with running(rig.deliveries.run()), running(rig.fast_lane.run()):
+        await eventually(lambda: settled(rig, 2))
+    assert len(rig.receiver.requests) == 1
+
+
+async def test_a_copy_of_what_failed_goes_where_the_first_went(rig: TurnRig) -> None:
+    rig.receiver.answer(PATH, Answer(status=500, delay_s=0.2))
+    await two_copies(rig)
+    async with running(rig.deliveries.run()), running(rig.fast_lane.run()):
+        await eventually(lambda: settled(rig, 2))
+    assert len(rig.receiver.requests) == 1
+    assert await rig.siding.waiting_of(ONE) == 1
+
+
+async def test_a_copy_that_a_turn_takes_beside_the_first_is_not_sent(rig: TurnRig) -> None:
+    await rig.wait_in_siding(0, 1)
+    await rig.wait_in_siding(1, copy="again")
+    rig.receiver.answer(PATH, Answer(delay_s=0.2))
+    async with rig.serving():
+        await eventually(lambda: emptied(rig))
+    assert len(rig.receiver.requests) == 2
+
+
+async def two_copies(rig: TurnRig) -> None:
+    """Route a message and a copy of it that the stream does not recognise as the same."""
     router = await rig.bus.connect("router")
     subject = subjects.delivery(ONE.kind, ONE.tenant, ONE.route)
     for copy in ("", "again"):
         await router.publish(subject, body(0), headers={"Nats-Msg-Id": f"m-0:{ONE.route}{copy}"})
-    async with running(rig.deliveries.run()), running(rig.fast_lane.run()):
-        await eventually(lambda: settled(rig, 2))
-    assert len(rig.receiver.requests) == 1
 
 
 async def emptied(rig: TurnRig) -> bool:

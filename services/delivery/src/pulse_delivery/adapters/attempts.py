@@ -1,5 +1,6 @@
 """One attempt, from a parcel to a result."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -35,13 +36,32 @@ class Attempts:
         self._clock = clock
         self._note = note
         self._spans = spans
+        self._in_hand: dict[str, asyncio.Future[None]] = {}
+        """By delivery id, what an attempt is made of just now."""
 
     def was_delivered(self, parcel: Parcel) -> bool:
         """Whether this process has delivered the parcel already: a broker may forget an ack."""
         return parcel.delivery_id in self._memory
 
+    def is_in_hand(self, parcel: Parcel) -> bool:
+        """Whether a copy of the parcel is being attempted: the server sends what has lapsed again, perhaps to us."""
+        return parcel.delivery_id in self._in_hand
+
+    async def end_of_copy(self, parcel: Parcel) -> None:
+        """Wait until no copy of the parcel is being attempted: as long as deadlines last."""
+        while at_its_end := self._in_hand.get(parcel.delivery_id):
+            await asyncio.shield(at_its_end)
+
     async def make(self, parcel: Parcel, destination: Destination) -> Result:
-        """Attempt once. Never raises for what a destination can do."""
+        """Attempt once. Never raises for what a destination can do. No copy may be in hand."""
+        at_its_end = self._in_hand[parcel.delivery_id] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._make(parcel, destination)
+        finally:
+            del self._in_hand[parcel.delivery_id]
+            at_its_end.set_result(None)
+
+    async def _make(self, parcel: Parcel, destination: Destination) -> Result:
         began, started = self._clock.now(), self._clock.monotonic()
         span = self._spans.begin(parcel)
         is_recorded = span.traceparent != parcel.traceparent

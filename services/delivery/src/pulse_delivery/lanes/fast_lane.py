@@ -232,6 +232,12 @@ class FastLane:
             self._finish(start, None)
             await item.message.ack()
             return
+        if self._attempts.is_in_hand(item.parcel):
+            self._finish(start, None)
+            await self._attempts.end_of_copy(item.parcel)
+            self._count(item.message)
+            self._place(self._afresh(item))
+            return
         took_s: float | None = None
         try:
             result = await self._attempts.make(item.parcel, item.destination)
@@ -251,8 +257,9 @@ class FastLane:
         address = item.parcel.address
         is_suspect = result is not None and reach_of(result.outcome) is Reach.NOWHERE
         while (verdict := await self._outage.verdict(address, result.outcome if result else None)) is Verdict.PROBE:
+            await self._attempts.end_of_copy(item.parcel)
             item = self._afresh(item)
-            if not item.destination.route.enabled or item.destination.route.deleted or item.message.has_lapsed:
+            if self._is_called_off(item):
                 break
             # Everybody waits for what it finds out, so it does not wait for a permit.
             self._lanes.owe_permit(address.route)
@@ -264,6 +271,11 @@ class FastLane:
         if is_suspect:
             self.release(address)
         self._place(self._afresh(item))
+
+    def _is_called_off(self, item: Held) -> bool:
+        """Whether what was held in an outage is not to be tried any more."""
+        route, was_delivered = item.destination.route, self._attempts.was_delivered(item.parcel)
+        return was_delivered or not route.enabled or route.deleted or item.message.has_lapsed
 
     def _finish(self, start: Start[Held], took_s: float | None) -> None:
         in_flight = start.item.destination.route.policy.in_flight

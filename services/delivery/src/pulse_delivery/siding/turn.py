@@ -239,7 +239,8 @@ class Turn:
             await message.nak()
             return
         try:
-            # A copy of it may have been in flight when this one came.
+            # A copy of it may have been in flight when this one came, or be so still.
+            await tools.attempts.end_of_copy(parcel)
             result = None if tools.attempts.was_delivered(parcel) else await tools.attempts.make(parcel, destination)
         finally:
             tools.gate.return_slot(self._address)
