@@ -22,9 +22,20 @@ def test_remains_are_named_as_the_message_was() -> None:
     assert remains.delivery_id == f"{MESSAGE}:{ROUTE}"
 
 
+def test_remains_of_a_dead_letter_are_of_its_route() -> None:
+    remains = remains_of(f"deadletter.acme.{ROUTE}", b"{}", {headers.MSG_ID: f"{MESSAGE}:{ROUTE}:dlq"}, NOW)
+    assert (remains.address.kind, remains.address.tenant, remains.address.route) == ("unknown", "acme", ROUTE)
+    assert remains.delivery_id == f"{MESSAGE}:{ROUTE}"
+
+
 @pytest.mark.parametrize(
     ("subject", "tenant"),
-    [("delivery.webhook.acme.r-1", "acme"), ("delivery.webhook.=ZZ.r", "unknown"), ("elsewhere", "unknown")],
+    [
+        ("delivery.webhook.acme.r-1", "acme"),
+        ("deadletter.acme.r-1", "acme"),
+        ("delivery.webhook.=ZZ.r", "unknown"),
+        ("elsewhere", "unknown"),
+    ],
 )
 def test_a_route_that_the_table_does_not_take_is_none(subject: str, tenant: str) -> None:
     remains = remains_of(subject, b"", {}, NOW)
