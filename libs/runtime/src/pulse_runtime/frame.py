@@ -1,7 +1,6 @@
 """What every service process has around its own work: logging, metrics, health, the watchdog, in one order."""
 
 import asyncio
-import gc
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,6 +8,7 @@ from importlib.metadata import version
 from typing import Final, Self, TypeVar
 
 from pulse_runtime.clock import Clock, SystemClock
+from pulse_runtime.collection import collect_now_and_then, collect_seldom
 from pulse_runtime.events import SERVICE_STARTED
 from pulse_runtime.filelimit import raise_file_limit
 from pulse_runtime.health import AdminServer, Health
@@ -61,6 +61,7 @@ class Frame:
         frame._start_tracing(settings.trace_ratio)
         lifecycle.spawn(f"{service}.draining", frame._show_draining(), essential=False)
         lifecycle.spawn(f"{service}.watchdog", frame.watchdog.run())
+        lifecycle.spawn(f"{service}.collection", collect_now_and_then(frame.clock))
         return frame
 
     def _start_tracing(self, ratio: float) -> None:
@@ -105,9 +106,7 @@ class Frame:
     def started(self) -> None:
         """Say in the log that everything is connected, and with which settings."""
         self._is_started = True
-        # What is here now stays: a collection that looks through all of it again stops the loop for 150 ms.
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
         _log.info(
             SERVICE_STARTED,
             version=self.version,
