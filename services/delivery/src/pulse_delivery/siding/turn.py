@@ -233,14 +233,11 @@ class Turn:
 
     async def _attempt(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
         tools, route = self._tools, destination.route
-        async with self._queue:
-            may_begin = await tools.gate.slot(self._address, lambda: self._is_called_off(message, parcel, destination))
-        if not may_begin:
+        if not await self._may_begin(message, parcel, destination):
             await message.nak()
             return
         try:
-            # A copy of it may have been in flight when this one came, or be so still.
-            await tools.attempts.end_of_copy(parcel)
+            # A copy of it may have been in flight when this one came.
             result = None if tools.attempts.was_delivered(parcel) else await tools.attempts.make(parcel, destination)
         finally:
             tools.gate.return_slot(self._address)
@@ -278,6 +275,19 @@ class Turn:
             case ProbeFailed(pause_until=until, error=error):
                 await tools.settler.record(parcel, route, result)
                 await self._fail(message, error, until)
+
+    async def _may_begin(self, message: Incoming, parcel: Parcel, destination: Destination) -> bool:
+        """Take a slot, while no copy of the message is being attempted; False if nothing is to be begun any more."""
+        tools = self._tools
+        while True:
+            # Without a slot: it may last as long as a deadline.
+            await tools.attempts.end_of_copy(parcel)
+            async with self._queue:
+                if not await tools.gate.slot(self._address, lambda: self._is_called_off(message, parcel, destination)):
+                    return False
+            if not tools.attempts.is_in_hand(parcel):
+                return True
+            tools.gate.return_slot(self._address)
 
     def _is_called_off(self, message: Incoming, parcel: Parcel, destination: Destination) -> bool:
         """Whether an attempt that has not begun would not be made now; judged afresh when the message comes back."""
