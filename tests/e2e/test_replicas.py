@@ -274,11 +274,16 @@ async def _keep_sending(campaign: Campaign) -> None:
 
 
 async def _until_it_serves(campaign: Campaign) -> None:
-    """Make routes troubled until one of them is the victim's."""
+    """Make routes troubled until one of them is the victim's: it takes what is troubled when it looks.
+
+    The next route is made meanwhile. If none were troubled for long after each look, a process might look just then
+    every time, and get none.
+    """
+    await campaign.add("sick-0", campaign.sick())
     for number in range(MOST_SICK):
-        await campaign.add(f"sick-{number}", campaign.sick())
         await campaign.send(route := campaign.routes[-1])
-        await eventually(lambda: _has_turn(campaign, route), 20, what="a turn")
+        await campaign.add(f"sick-{number + 1}", campaign.sick())
+        await eventually(lambda route=route: _has_turn(campaign, route), what="a turn")
         if await campaign.served():
             campaign.is_serving = True
             return
