@@ -73,6 +73,7 @@ async def test_bad_body_over_mqtt_is_quarantined(pulse: Pulse, name: str) -> Non
     body, reason = BODIES[name]
     await device.publish(body)
     [record] = await eventually(tenant.quarantined)
+    await eventually(lambda: pulse.log("ingest", "records_stored", table="quarantine"), what="the batch's line")
     assert (record["topic"], record["reason"]) == (device.topic(), reason)
     assert record["payload"] == body[:_KEPT_BYTES]
     await _nothing_but_the_next_is_stored(tenant, device)

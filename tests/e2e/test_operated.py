@@ -79,6 +79,10 @@ async def test_wide_lines_name_the_trace_also_while_nothing_is_recorded(
     assert {line["message_id"] for line in said["route_delivered"] + said["route_attempt_failed"]} == {message_id}
     assert not any("canary" in shipped.log_text(service) for service in SERVICE_NAMES)
 
+    for service, table in (("delivery", "delivery_log"), ("router", "judgements")):
+        told = await eventually(lambda s=service, t=table: shipped.log(s, "records_stored", table=t), what=table)
+        assert all(line["rows"] >= 1 and 0 < line["lag_s"] < 10 for line in told)
+
     assert request.headers["traceparent"].startswith(f"00-{TRACE}-")
     assert request.headers["traceparent"].endswith("-00")
     assert collector.of_trace(TRACE) == []

@@ -52,6 +52,8 @@ MESSAGES_COMMITTED: Final = "messages_committed"
 """stream, messages, failed, duration_s, trace_id (of the first): what arrived together is durable, or was refused."""
 TELEMETRY_STORED: Final = "telemetry_stored"
 """rows, duplicates, duration_s, lag_s (since the stream took the first), trace_id (of the first): one batch."""
+RECORDS_STORED: Final = "records_stored"
+"""table, rows, lag_s (since the stream took the first): a batch of the delivery log, judgements or quarantine."""
 DELIVERY_QUEUE_FULL: Final = "delivery_queue_full"
 """DELIVERY has no room; the router waits. Once for each time that it fills. Predecessor's name."""
 

@@ -8,7 +8,7 @@ from pulse_bus.incoming import Incoming
 from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.records import AttemptRecord
 from pulse_runtime.clock import Clock
-from pulse_runtime.events import ATTEMPT_RECORDS_LOST
+from pulse_runtime.events import ATTEMPT_RECORDS_LOST, RECORDS_STORED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import DeliveryMetrics
 from pulse_storage import delivery_log
@@ -26,6 +26,8 @@ def delivery_log_writer(
 
     async def store(entries: Sequence[Entry[AttemptRecord]]) -> None:
         await delivery_log.store(pool, [entry.record for entry in entries])
+        lag_s = round(clock.now().timestamp() - entries[0].message.stored_at_s, 4)
+        _log.info(RECORDS_STORED, table="delivery_log", rows=len(entries), lag_s=lag_s)
 
     async def let_go(message: Incoming, error: str) -> None:
         metrics.attempt_records_lost_total.inc()

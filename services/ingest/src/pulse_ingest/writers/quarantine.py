@@ -11,7 +11,7 @@ from pulse_contracts.records import QuarantineRecord, clip_error
 from pulse_contracts.subjects import tenant_token
 from pulse_contracts.tokens import InvalidToken, decode_token
 from pulse_runtime.clock import Clock
-from pulse_runtime.events import MESSAGE_UNREADABLE
+from pulse_runtime.events import MESSAGE_UNREADABLE, RECORDS_STORED
 from pulse_runtime.logging import get_logger
 from pulse_storage import quarantine
 from pulse_storage.pool import Pool
@@ -28,6 +28,8 @@ def quarantine_writer(consumer: PullConsumer, pool: Pool, clock: Clock) -> Batch
 
     async def store(entries: Sequence[Entry[QuarantineRecord]]) -> None:
         await quarantine.store(pool, [(entry.message.stream_seq, entry.record) for entry in entries])
+        lag_s = round(clock.now().timestamp() - entries[0].message.stored_at_s, 4)
+        _log.info(RECORDS_STORED, table="quarantine", rows=len(entries), lag_s=lag_s)
 
     def remains(message: Incoming, error: str) -> QuarantineRecord:
         _log.error(MESSAGE_UNREADABLE, subject=message.subject, stream_seq=message.stream_seq, error=error)

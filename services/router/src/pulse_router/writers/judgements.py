@@ -8,7 +8,7 @@ from pulse_bus.incoming import Incoming
 from pulse_bus.writer import BatchWriter, Entry
 from pulse_contracts.records import JudgementRecord
 from pulse_runtime.clock import Clock
-from pulse_runtime.events import JUDGEMENT_RECORDS_LOST
+from pulse_runtime.events import JUDGEMENT_RECORDS_LOST, RECORDS_STORED
 from pulse_runtime.logging import get_logger
 from pulse_runtime.metrics import RouterMetrics
 from pulse_storage import judgements
@@ -26,6 +26,8 @@ def judgement_writer(
 
     async def store(entries: Sequence[Entry[JudgementRecord]]) -> None:
         await judgements.store(pool, [entry.record for entry in entries])
+        lag_s = round(clock.now().timestamp() - entries[0].message.stored_at_s, 4)
+        _log.info(RECORDS_STORED, table="judgements", rows=len(entries), lag_s=lag_s)
 
     async def let_go(message: Incoming, error: str) -> None:
         metrics.judgement_records_lost_total.inc()
