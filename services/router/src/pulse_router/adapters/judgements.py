@@ -29,6 +29,7 @@ class Judgements:
         self._metrics = metrics
         self._clock = clock
         self._judged = JudgedMessages()
+        self._publishing: set[asyncio.Task[None]] = set()
 
     def note(self, envelope: Envelope, generation: int) -> None:
         """Remember that this generation of the tenant's routes judged the message. Never blocks."""
@@ -41,9 +42,16 @@ class Judgements:
             await self.flush()
 
     async def flush(self) -> None:
-        """Publish what was gathered; what the log does not take is counted and let go."""
+        """Publish what was gathered; what the log does not take is counted and let go.
+
+        Returns when it is on record, and also what a flush that was cancelled had begun to publish.
+        """
         now = self._clock.now()
-        await asyncio.gather(*(self._publish(judged, now) for judged in self._judged.take()))
+        self._publishing |= {asyncio.create_task(self._publish(judged, now)) for judged in self._judged.take()}
+        if self._publishing:
+            done, self._publishing = await asyncio.wait(self._publishing)
+            for task in done:
+                task.result()
         if lost := self._judged.take_lost():
             self._count_lost(lost, "too many wait to be put on record")
 
