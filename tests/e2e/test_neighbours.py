@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import statistics
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -24,6 +25,8 @@ _INTERVAL_S = 0.1
 _TROUBLED: Mapping[str, object] = {"deadline_s": 1.0, "backoff": {"first_s": 0.5, "factor": 2, "cap_s": 300}}
 """Attempts that hang come to their end, and are probed, while the neighbour is timed."""
 _HUNDREDTH = 99
+_GATE = float(os.environ.get("PULSE_TEST_GATE", "2"))
+"""Times the goal, for a machine that others use; `just bench neighbours` asks for the goal itself."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ async def test_neighbour_does_not_notice(pulse: Pulse, receiver: Receiver) -> No
     for _ in range(_PAIRS):
         alone.append(await _p99_ms(pulse, receiver, with_trouble=False))
         beside.append(await _p99_ms(pulse, receiver, with_trouble=True))
-    bound = healthy_bound_s(statistics.median(alone) / 1000) * 1000
+    bound = _GATE * healthy_bound_s(statistics.median(alone) / 1000) * 1000
     figures = f"p99 in ms alone {_text(alone)}, beside trouble {_text(beside)}, bound {bound:.1f}"
     print(figures)
     assert statistics.median(beside) <= bound, figures
