@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,6 +194,28 @@ def test_an_armed_stop_freezes_the_process_until_it_is_told_to_go_on() -> None:
     process.send_signal(signal.SIGCONT)
     ended = wait(process)
     assert (ended.code, ended.said) == (0, ["False", "1", "2", "3", "4"])
+
+
+def test_hits_count_only_while_the_file_is_there(tmp_path: Path) -> None:
+    armed = tmp_path / "armed"
+    ended = wait(
+        start(
+            f"""
+            from pathlib import Path
+            from pulse_runtime import failpoints
+            async def main(lifecycle):
+                failpoints.hit("delivery.after_post")
+                say("unarmed")
+                Path("{armed}").touch()
+                for n in range(1, 5):
+                    failpoints.hit("delivery.after_post")
+                    say(n)
+            """,
+            PULSE_FAILPOINTS="delivery.after_post=kill:2",
+            PULSE_FAILPOINTS_FILE=str(armed),
+        )
+    )
+    assert (ended.code, ended.said) == (-signal.SIGKILL, ["unarmed", "1"])
 
 
 def test_a_misspelt_failpoint_is_refused_by_the_variables_name() -> None:

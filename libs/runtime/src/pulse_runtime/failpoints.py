@@ -7,7 +7,9 @@
 * `block` or `block:n`: it stands still for three seconds then, in the middle of its event loop;
 * `on`: a planted bug is switched on; the code asks with `enabled(name)`.
 
-Without the variable `hit` and `enabled` are functions that do nothing: no look-up, no counting.
+`PULSE_FAILPOINTS_FILE` names a file: hits count only while it is there, so that a test says from when.
+
+Without `PULSE_FAILPOINTS` `hit` and `enabled` are functions that do nothing: no look-up, no counting.
 """
 
 import os
@@ -15,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -22,6 +25,7 @@ import structlog
 from pulse_runtime.events import FAILPOINTS_ARMED
 
 VARIABLE: Final = "PULSE_FAILPOINTS"
+FILE_VARIABLE: Final = "PULSE_FAILPOINTS_FILE"
 _BLOCKED_S: Final = 3.0
 
 
@@ -40,10 +44,13 @@ class _Armed:
     effects: Mapping[str, tuple[Callable[[], None], int]]
     """What a point does to its own process, and at which hit."""
     bugs: frozenset[str]
+    file: Path | None
     hits: dict[str, int] = field(default_factory=dict[str, int])
 
     def hit(self, name: str) -> None:
         """Count the hit; end, freeze or block the process if it is the one that was asked for."""
+        if self.file and not self.file.exists():
+            return
         self.hits[name] = self.hits.get(name, 0) + 1
         effect, at_hit = self.effects.get(name, (_kill, 0))
         if self.hits[name] == at_hit:
@@ -68,7 +75,7 @@ def _block() -> None:
 _EFFECTS: Final[Mapping[str, Callable[[], None]]] = {"kill": _kill, "stop": _stop, "block": _block}
 
 
-def _parse(text: str) -> _Armed:
+def _parse(text: str, file: str) -> _Armed:
     effects: dict[str, tuple[Callable[[], None], int]] = {}
     bugs: set[str] = set()
     for entry in filter(None, (part.strip() for part in text.split(";"))):
@@ -80,7 +87,7 @@ def _parse(text: str) -> _Armed:
             effects[name] = _EFFECTS[verb], int(count or 1)
         else:
             raise FailpointsInvalid(entry)
-    return _Armed(effects=effects, bugs=frozenset(bugs))
+    return _Armed(effects=effects, bugs=frozenset(bugs), file=Path(file) if file else None)
 
 
 def _hit_nothing(_name: str) -> None:
@@ -92,7 +99,7 @@ def _enabled_never(_name: str) -> bool:
 
 
 _text: Final = os.environ.get(VARIABLE, "")
-_armed: Final = _parse(_text) if _text else None
+_armed: Final = _parse(_text, os.environ.get(FILE_VARIABLE, "")) if _text else None
 
 hit: Callable[[str], None] = _hit_nothing if _armed is None else _armed.hit
 """Mark a place where a test may end or freeze the process."""
