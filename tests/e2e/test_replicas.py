@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 import pytest
 from support.processes import connected_from
@@ -21,9 +22,11 @@ from support.waiting import eventually
 from pulse_bus.inspection import Standing, unacknowledged
 from pulse_contracts.envelope import decode_envelope
 from pulse_contracts.subjects import RouteAddress, parse_route_address
+from pulse_contracts.topology import ACK_WAIT_S
 from pulse_contracts.turns import TurnListing
 from pulse_control import routes
 from pulse_runtime.events import ROUTE_DELIVERED, ROUTE_TROUBLED
+from pulse_runtime.failpoints import FILE_VARIABLE as FAILPOINTS_FILE
 from pulse_runtime.failpoints import VARIABLE as FAILPOINTS
 
 pytestmark = pytest.mark.alone
@@ -32,16 +35,16 @@ Pair = tuple[str, str]
 """Message id and route id."""
 
 SHARED = {"PULSE_DELIVERY_REPLICAS": "3"}
-AMONG_THREE = [("stop", "paused"), ("kill", "before_shunt"), ("stop", "after_shunt"), ("kill", "probe")]
-AMONG_TWO = [("kill", "paused"), ("stop", "before_shunt"), ("kill", "after_shunt"), ("stop", "probe")]
+AMONG_THREE = [("kill", "before_shunt"), ("stop", "paused"), ("stop", "after_shunt"), ("kill", "probe")]
+AMONG_TWO = [("stop", "before_shunt"), ("kill", "paused"), ("kill", "after_shunt"), ("stop", "probe")]
 FAULTS = AMONG_THREE + AMONG_TWO
 """A process is frozen or killed at each step, beside two others or beside one."""
 HEALTHY, MOST_SICK = 3, 19
-AT_SHUNT = 8
-"""So late that the process serves a route by then: at first one message is sent of each sick route, to any process."""
 INTERVAL_S = 0.03
 ADOPTED_WITHIN_S = 5.0
 SETTLED_WITHIN_S = 60.0
+FROZEN_S = 3 * ACK_WAIT_S
+"""A message may come to a frozen process, and so to each of them, before it comes to one that runs."""
 IN_HAND_S = 4.0
 """So long an attempt and its acknowledgement take at most: the deadline, then the attempt's record gathers."""
 
@@ -56,6 +59,8 @@ class Campaign:
     device: Device
     victim: Replica
     step: str
+    armed: Path
+    """While this file is there, the process is struck at its next shunt, if that is the step."""
     routes: list[Route] = field(default_factory=list[Route])
     expected: set[Pair] = field(default_factory=set[Pair])
     sent_at: dict[Pair, float] = field(default_factory=dict[Pair, float])
@@ -247,10 +252,13 @@ async def test_every_process_delivers_and_serves(campaigns: dict[tuple[str, str]
 async def _campaign(stage: Stage, verb: str, step: str) -> Campaign:
     pulse, receiver = stage.pulse, stage.receiver
     tenant = await pulse.tenant(f"{verb}-{step.replace('_', '-')}")
-    point = {FAILPOINTS: f"delivery.{step}={verb}:{AT_SHUNT}"} if "shunt" in step else {}
+    armed = pulse.folder.path / f"armed-{verb}-{step}"
+    point = {FAILPOINTS: f"delivery.{step}={verb}", FAILPOINTS_FILE: str(armed)} if "shunt" in step else {}
     victim = await stage.replica(f"delivery-{verb}-{step}", **point)
     device = await tenant.device()
-    campaign = Campaign(pulse=pulse, receiver=receiver, tenant=tenant, device=device, victim=victim, step=step)
+    campaign = Campaign(
+        pulse=pulse, receiver=receiver, tenant=tenant, device=device, victim=victim, step=step, armed=armed
+    )
     for number in range(HEALTHY):
         await campaign.add(f"healthy-{number}", None)
     sending = asyncio.create_task(_keep_sending(campaign), name="test.sending")
@@ -283,11 +291,17 @@ async def _until_it_serves(campaign: Campaign) -> None:
     for number in range(MOST_SICK):
         await campaign.send(route := campaign.routes[-1])
         await campaign.add(f"sick-{number + 1}", campaign.sick())
-        await eventually(lambda route=route: _has_turn(campaign, route), what="a turn")
+        await eventually(lambda route=route: _has_turn(campaign, route), FROZEN_S, what="a turn")
         if await campaign.served():
             campaign.is_serving = True
             return
     raise AssertionError("the process serves no route")
+
+
+async def _held_by_others(campaign: Campaign) -> set[str]:
+    async with campaign.pulse.bus() as bus:
+        owed = await unacknowledged(bus, "DELIVERY", "delivery.>", "deliver-webhook")
+    return {parse_route_address(message.subject).tenant for message in owed} - {campaign.tenant.tenant_id}
 
 
 def _is_struck(campaign: Campaign) -> bool:
@@ -300,6 +314,11 @@ async def _has_turn(campaign: Campaign, route: Route) -> bool:
 
 async def _strike(campaign: Campaign, verb: str) -> None:
     if "shunt" in campaign.step:
+        # What a process struck before had in hand comes to this one too, and goes to the siding at once.
+        await eventually(
+            lambda: _held_by_others(campaign), FROZEN_S, what="an end of earlier ones", until=operator.not_
+        )
+        campaign.armed.touch()
         await eventually(lambda: _is_struck(campaign), 20, what="the failpoint")
         campaign.struck_at = time.monotonic()
         return
