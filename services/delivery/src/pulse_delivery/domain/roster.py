@@ -17,8 +17,11 @@ from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import HeadTries, TurnListing
 
-_SILENT: Final = timedelta(seconds=0.9)
-"""Nobody pulls at a turn nor takes anything from it for this long, so at two looks: its owner is gone."""
+_SILENT: Final = timedelta(seconds=0.7)
+"""Nobody pulls at a turn nor takes anything from it for this long: its owner is gone.
+
+Less than the shortest time between two looks, so that the second one always tells: with the pull request of a frozen
+process, which waits for two seconds, and two looks of 1.25 s at most a route is adopted within 5 s."""
 _STOOD_STILL: Final = timedelta(seconds=3)
 """Between two looks so far apart this process was frozen: what it saw before says nothing."""
 _WORTH_RETIRING: Final = timedelta(seconds=2)
