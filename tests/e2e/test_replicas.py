@@ -21,6 +21,7 @@ from support.waiting import eventually
 
 from pulse_bus.inspection import Standing, unacknowledged
 from pulse_contracts.envelope import decode_envelope
+from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress, parse_route_address
 from pulse_contracts.topology import ACK_WAIT_S
 from pulse_contracts.turns import TurnListing
@@ -298,7 +299,7 @@ async def _until_it_serves(campaign: Campaign) -> None:
     raise AssertionError("the process serves no route")
 
 
-async def _held_by_others(campaign: Campaign) -> set[str]:
+async def _held_by_others(campaign: Campaign) -> set[TenantId]:
     async with campaign.pulse.bus() as bus:
         owed = await unacknowledged(bus, "DELIVERY", "delivery.>", "deliver-webhook")
     return {parse_route_address(message.subject).tenant for message in owed} - {campaign.tenant.tenant_id}
