@@ -84,14 +84,13 @@ def plant_in_delivery() -> None:
 
     at_the_head = asyncio.Lock()
 
-    @_plant("siding_swept_twice", Sweep, "_bury")
-    async def _(_: Callable[..., Any], sweep: Any, lost: Any, destination: Any) -> bool:
+    @_plant("siding_swept_twice", Sweep, "_remove")
+    async def _(_: Callable[..., Any], sweep: Any, address: Any, dead: Any, _lost: Any) -> None:
         """Remove what is at the head instead of what was judged: another sweep may have removed that."""
-        await sweep._settler.publish_dead_letter(lost.parcel, destination.route, lost.reason, lost.error)
-        async with at_the_head:
-            if head := await sweep._siding.peek(lost.parcel.address):
-                await sweep._siding.remove(head.stream_seq)
-        return True
+        for _ in dead:
+            async with at_the_head:
+                if head := await sweep._siding.peek(address):
+                    await sweep._siding.remove(head.stream_seq)
 
     @_plant("dead_letter_after_ack", Settler, "dead_letter")
     async def _(_: Callable[..., Any], settler: Settler, message: Any, *dead_letter: Any) -> None:

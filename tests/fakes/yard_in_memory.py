@@ -82,6 +82,10 @@ class YardInMemory:
     async def remove(self, stream_seq: int) -> None:
         self._server.remove(stream_seq)
 
+    async def remove_through(self, address: RouteAddress, stream_seq: int) -> None:
+        for standing in [number for number in self._server.siding[address] if number <= stream_seq]:
+            self._server.remove(standing)
+
     def _find(self, name: str) -> tuple[RouteAddress, Consumer]:
         if (found := self._server.find_turn(name)) is None:
             raise ApiError(f"CONSUMER.{name}", 404, CONSUMER_NOT_FOUND, "consumer not found")

@@ -196,3 +196,25 @@ async def test_a_message_is_removed_by_its_number(rig: Rig) -> None:
     head = await rig.siding.peek(ONE)
     assert head
     assert head.data == body(2)
+
+
+async def test_what_stands_before_a_message_is_removed_with_it_and_the_rest_is_served(rig: Rig) -> None:
+    await rig.put_aside(1, 2, 3, 4)
+    first = await rig.siding.first()
+    assert first
+    name = await rig.siding.open_turn(ONE, TurnState(phase="probing", in_flight=1))
+    assert name
+    second = await rig.siding.peek(ONE, first.stream_seq + 1)
+    assert second
+    for _ in range(2):
+        await rig.siding.remove_through(ONE, second.stream_seq)
+    assert await rig.siding.waiting_of(ONE) == 2
+
+    consumer = rig.pulls(name)
+    async with running(consumer.run()):
+        seen: list[tuple[bytes, int]] = []
+        while len(seen) < 2:
+            for message in await consumer.take(1):
+                seen.append((message.data, message.pending))
+                await message.ack()
+        assert seen == [(body(3), 1), (body(4), 0)]

@@ -84,6 +84,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             "$JS.API.CONSUMER.PAUSE.SIDING.*",
             "$JS.API.STREAM.INFO.SIDING",
             "$JS.API.STREAM.MSG.DELETE.SIDING",
+            "$JS.API.STREAM.PURGE.SIDING",
             "$JS.API.DIRECT.GET.SIDING",
             # the reaper of DELIVERY
             "$JS.API.STREAM.INFO.DELIVERY",

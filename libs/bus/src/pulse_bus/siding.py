@@ -158,6 +158,14 @@ class Siding:
             if not is_gone and not (exc.err_code == _DELETE_FAILED and "no message found" in exc.description):
                 raise
 
+    async def remove_through(self, address: RouteAddress, stream_seq: int) -> None:
+        """Delete a route's messages up to this one and with it, all at once: they have become dead letters.
+
+        Each deletion is a commit of its own that all else on the connection waits behind; a purge is one.
+        """
+        subject = siding(address.kind, address.tenant, address.route)
+        await api_request(self._connection, f"STREAM.PURGE.{SIDING.name}", {"filter": subject, "seq": stream_seq + 1})
+
     async def _create(self, address: RouteAddress, name: str, action: str, state: TurnState) -> None:
         subject = siding(address.kind, address.tenant, address.route)
         config = {

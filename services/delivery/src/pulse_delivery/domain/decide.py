@@ -69,6 +69,11 @@ def is_overdue(routed_at: datetime, route: Route, now: datetime) -> bool:
     return is_expired(waits_since(routed_at, route), route.policy, now)
 
 
+def waits_until(routed_at: datetime, route: Route) -> datetime:
+    """Return when a message that was routed then is overdue."""
+    return waits_since(routed_at, route) + timedelta(seconds=route.policy.max_age_s)
+
+
 def overdue(policy: RoutePolicy) -> str:
     """Say that a message has waited too long."""
     return f"not delivered within {policy.max_age_s:g} s"

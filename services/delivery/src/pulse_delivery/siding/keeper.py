@@ -97,7 +97,7 @@ class TurnKeeper:
             return False
         self._being_swept.add(address)
         try:
-            return await self._tools.sweep.page(address) is Left.OVERDUE
+            return (await self._tools.sweep.page(address)).left is Left.OVERDUE
         finally:
             self._being_swept.discard(address)
 

@@ -8,7 +8,6 @@ Messages wait for the destination, they do not burn attempts: while it is down o
 """
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,6 +16,7 @@ from pulse_bus.errors import BusError, BusUnavailable
 from pulse_bus.incoming import Incoming
 from pulse_contracts.disposition import DeadLetter, ProbeFailed, Settle, Shunt
 from pulse_contracts.envelope import InvalidEnvelope
+from pulse_contracts.routes import Route
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.adapters.parcels import parcel_of
 from pulse_delivery.adapters.route_book import Destination
@@ -35,18 +35,11 @@ _NEARLY_EMPTY: Final = 32
 _NEARLY_EMPTY_S: Final = 2.0
 """… unless these need longer than this for their permits: what gathers is held by the process."""
 _IDLE_CHECK_S: Final = 0.25
-_SWEEP_S: Final = 1.0
+_LOOK_S: Final = 1.0
 _A_MOMENT_S: Final = 1.0
 """Most first pauses are shorter."""
 _REMADE_WITHIN_S: Final = 2.0
 """The jitter of turns whose consumers went all at once, with a restart of the server."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Leaving:
-    """The turn was told to end."""
-
-    close: bool
 
 
 class Turn:
@@ -58,13 +51,15 @@ class Turn:
         self._tools = tools
         self._left_behind = left_behind
         self._breaker = Breaker(address, tools.siding, rest=rest, now=tools.clock.now())
+        self._sweeps = tools.sweep.of_turn(address, self._breaker.heads)
         self._in_flight: set[asyncio.Task[None]] = set()
         self._queue = asyncio.Lock()
         """Only the first of the messages that wait for a slot and a permit asks for them."""
         self._finishing = False
         self._holding = False
         self._succeeded_at: float | None = None
-        self._told: _Leaving | None = None
+        self._told_to_close: bool | None = None
+        """Whether the consumer goes too; None until the turn is told to end."""
         self._trouble: str | None = None
         """Why the turn cannot go on: what the server does not do for it any more."""
         self._is_over = False
@@ -90,23 +85,21 @@ class Turn:
 
     def leave(self, *, close: bool) -> None:
         """Have `run` return soon; with *close* the consumer goes too, without it is another's."""
-        self._told = _Leaving(close=close)
+        self._told_to_close = close
 
     def rest(self) -> Rest | None:
         """Return what the next turn of the route has to know, None once there is nothing more to wait for."""
         if self._is_over:
             return None
-        return self._breaker.remembered(
-            self._tools.clock.now() + timedelta(seconds=self._tools.random() * _REMADE_WITHIN_S)
-        )
+        jitter = timedelta(seconds=self._tools.random() * _REMADE_WITHIN_S)
+        return self._breaker.remembered(self._tools.clock.now() + jitter)
 
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
         await self._wait_out_a_moment()
         if self._is_leaving() or not await self._breaker.open(self._left_behind):
             return
-        name = self._breaker.name
-        consumer = self._tools.open_consumer(name)
+        consumer = self._tools.open_consumer(self._breaker.name)
         event = TURN_ADOPTED if self._left_behind else ROUTE_TROUBLED
         _log.info(event, route_id=self._address.route, tenant_id=self._address.tenant)
         try:
@@ -153,7 +146,7 @@ class Turn:
         consumer.set_capacity(0)
         await self._give_back(consumer)
         await self._finish_in_flight()
-        if self._told and self._told.close:
+        if self._told_to_close:
             await self._close()
 
     async def _close(self) -> None:
@@ -172,7 +165,7 @@ class Turn:
         return True
 
     def _is_leaving(self) -> bool:
-        return self._tools.stopping.is_set() or self._told is not None
+        return self._tools.stopping.is_set() or self._told_to_close is not None
 
     async def _finish_in_flight(self) -> None:
         """Let attempts come to their end: one that is cut off may have been delivered all the same.
@@ -226,10 +219,17 @@ class Turn:
         elif destination.route.deleted:
             await self._tools.settler.bury_of_deleted(message, parcel, destination.route)
         elif is_overdue(parcel.routed_at, destination.route, self._tools.clock.now()):
-            error = overdue(destination.route.policy)
-            await self._tools.settler.dead_letter(message, parcel, destination.route, "max_age", error)
+            await self._bury_overdue(message, parcel, destination.route)
         else:
             await self._attempt(message, parcel, destination)
+
+    async def _bury_overdue(self, message: Incoming, parcel: Parcel, route: Route) -> None:
+        """Bury it, if nothing else is in flight with all that is too old: one by one a backlog would take hours."""
+        sweeps, is_alone = self._sweeps, self._breaker.most_in_flight == len(self._in_flight) == 1
+        if sweeps.took(message.stream_seq) or (is_alone and await sweeps.takes(message.stream_seq)):
+            await message.ack()
+        else:
+            await self._tools.settler.dead_letter(message, parcel, route, "max_age", overdue(route.policy))
 
     async def _attempt(self, message: Incoming, parcel: Parcel, destination: Destination) -> None:
         tools, route = self._tools, destination.route
@@ -325,8 +325,8 @@ class Turn:
         """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
         await self._finish_in_flight()
         await self._give_back(consumer)
-        revision = self._revision()
-        began = self._tools.clock.monotonic()
+        revision, began = self._revision(), self._tools.clock.monotonic()
+        self._sweeps.pause()
         while (
             not self._is_leaving()
             # With the end of an outage on this side everybody may be reached again, and nobody's failures count.
@@ -335,10 +335,10 @@ class Turn:
             and self._breaker.pause_until
             and (left := (self._breaker.pause_until - self._tools.clock.now()).total_seconds()) > 0
         ):
-            if not await self._tools.sweep.sweep(self._address, self._breaker.heads) or self._revision() != revision:
+            if not await self._sweeps.in_pause() or self._revision() != revision:
                 break
             try:
-                async with asyncio.timeout(min(left, _SWEEP_S)):
+                async with asyncio.timeout(min(left, _LOOK_S)):
                     await self._tools.book.changed()
             except TimeoutError:
                 continue
