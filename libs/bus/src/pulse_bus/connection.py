@@ -5,6 +5,7 @@ import itertools
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import nats.errors
 from nats.aio.client import Client
@@ -28,8 +29,15 @@ _FLUSH_S = 2
 class _PersistentClient(Client):
     """A client that takes every error the server closes a connection for as a reason to reconnect.
 
-    nats-py closes itself for good instead, for instance after "maximum connections exceeded".
+    nats-py closes itself for good instead, for instance after "maximum connections exceeded"; and it stops reading when
+    a PONG comes for somebody who has given up waiting for it.
     """
+
+    async def _process_pong(self) -> None:
+        pongs = cast("list[asyncio.Future[bool]]", self._pongs)
+        if pongs and pongs[0].done():
+            pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
