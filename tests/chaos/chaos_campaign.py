@@ -1,5 +1,6 @@
 """Plays one cell in a world of its own and judges it."""
 
+import asyncio
 import time
 from dataclasses import dataclass, replace
 from random import Random
@@ -12,7 +13,7 @@ from chaos_witness import watching
 from chaos_world import Settled, World, open_world
 from support.waiting import eventually
 
-from pulse_cli.ledger.facts import NEVER, Peak
+from pulse_cli.ledger.facts import NEVER, Books, Peak
 from pulse_cli.ledger.findings import Finding
 from pulse_cli.ledger.invariants import (
     as_quick_as_before,
@@ -27,8 +28,7 @@ _ACKS_WITHIN_S: Final = 60.0
 _MOST_UNKNOWN: Final = 0.2
 _TRIES: Final = 3
 _LAST_S: Final = 1.0
-"""What is sent in the last moment before a fault may meet it, and before the books are read may wait for that: the
-receivers are in this process, and of long runs the books take a while."""
+"""What is sent in the last moment before a fault may meet it, and before the books are read may wait for that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +80,13 @@ async def play(site: Site, cell: Cell, seed: int, scale: Scale) -> Report:
             await _acknowledged(world, world.flood.acked + scale.after)
         settled = await world.settle(scale.settle_s)
         seen = (calm_since, struck_at - _LAST_S)
-        p99_ms = (_p99_ms(world, settled, *seen), _p99_ms(world, settled, world.healed_at, NEVER))
+        p99_ms = (
+            await asyncio.to_thread(_p99_ms, world, settled, *seen),
+            await asyncio.to_thread(_p99_ms, world, settled, world.healed_at, NEVER),
+        )
         unseen = missing(cell.signs, witness, strike.refusals(), strike.logged)
         findings += [Finding(invariant="operator_sees", subjects=(each,)) for each in unseen]
-        findings += _judge(strike, settled)
+        findings += await _judge(strike, settled)
         if scale.calm:
             findings += await _afterwards(world, scale, seen)
         books = settled.books
@@ -116,7 +119,7 @@ async def _beside_the_hanging(world: World, scale: Scale) -> list[Finding]:
         world.let_hang()
         during = await _interval(world, scale.calm)
         settled = await world.settle(scale.settle_s, since=time.monotonic())
-        found = as_quick_as_before(_latencies_s(world, settled, *before), _latencies_s(world, settled, *during))
+        found = await asyncio.to_thread(_slower, world, settled, before, during)
         if not found:
             break
     return found
@@ -128,8 +131,8 @@ async def _afterwards(world: World, scale: Scale, before: tuple[float, float]) -
     for _ in range(_TRIES):
         after = await _interval(world, scale.calm)
         settled = await world.settle(scale.settle_s, since=time.monotonic())
-        wrong = [*examine(settled.books), *unsettled(settled.books)]
-        found = as_quick_as_before(_latencies_s(world, settled, *before), _latencies_s(world, settled, *after))
+        wrong = await asyncio.to_thread(_wrong, settled.books)
+        found = await asyncio.to_thread(_slower, world, settled, before, after)
         if wrong or not found:
             return [*wrong, *found]
     return found
@@ -143,7 +146,7 @@ async def _interval(world: World, acks: int) -> tuple[float, float]:
     return since, time.monotonic() - _LAST_S
 
 
-def _judge(strike: Strike, settled: Settled) -> list[Finding]:
+async def _judge(strike: Strike, settled: Settled) -> list[Finding]:
     books = replace(settled.books, peaks=strike.witness.peaks())
     assert strike.proofs, "nothing shows that the fault happened"
     attempted, acknowledged = books.sendings.attempted, books.sendings.acknowledged
@@ -151,7 +154,15 @@ def _judge(strike: Strike, settled: Settled) -> list[Finding]:
     assert unknown <= _MOST_UNKNOWN * len(attempted), f"{unknown} were never acknowledged"
     untold = [*strike.world.untold(books), *strike.witness.unseen()]
     assert not untold, f"nothing was seen of {', '.join(untold)}"
+    return await asyncio.to_thread(_wrong, books)
+
+
+def _wrong(books: Books) -> list[Finding]:
     return [*examine(books), *unsettled(books)]
+
+
+def _slower(world: World, settled: Settled, before: tuple[float, float], now: tuple[float, float]) -> list[Finding]:
+    return as_quick_as_before(_latencies_s(world, settled, *before), _latencies_s(world, settled, *now))
 
 
 def _p99_ms(world: World, settled: Settled, since: float, until: float) -> float:

@@ -118,14 +118,17 @@ class World:
 
         That is the moment at which the last fault was healed, if it is not given. Once nothing moves what a broker
         still owes to a subscriber may come a little later: until *enough* holds.
+
+        Long books are looked through beside the loop: receivers and proxies live in it, and must not stand still.
         """
         started = since or self.healed_at or time.monotonic()
         calm_since: float | None = None
         while True:
             books = await self._books_if_readable()
             now = time.monotonic()
-            calm_since = (calm_since or now) if books and not unsettled(books) else None
-            is_over = books and calm_since and (enough(books) or now - calm_since > _LATE_S)
+            moves = books is None or await asyncio.to_thread(unsettled, books)
+            calm_since = None if moves else calm_since or now
+            is_over = calm_since and (now - calm_since > _LATE_S or (books and await asyncio.to_thread(enough, books)))
             if is_over or now - started > patience_s:
                 return Settled(books=books or await self.books(), seconds=(calm_since or now) - started)
             await asyncio.sleep(_LOOK_S)
