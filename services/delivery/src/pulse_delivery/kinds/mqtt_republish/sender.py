@@ -1,6 +1,7 @@
 """Republishes to MQTT: QoS 1, delivered when the broker confirmed it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -76,6 +77,8 @@ class MqttRepublisher:
             keepalive=15,
             timeout=_CONNECT_TIMEOUT_S,
         )
+        # It warns of each publication beyond ten under way; here the slots bound them.
+        client.pending_calls_threshold = sys.maxsize
         client._loop = socket_watch()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it takes no loop
         return client
 
