@@ -1,6 +1,7 @@
 """Plays one cell in a world of its own and judges it."""
 
 import asyncio
+import gc
 import time
 from dataclasses import dataclass, replace
 from random import Random
@@ -140,6 +141,9 @@ async def _afterwards(world: World, scale: Scale, before: tuple[float, float]) -
 
 async def _interval(world: World, acks: int) -> tuple[float, float]:
     """Send until so much more is acknowledged; returns from when to when it was sent, the last moment left out."""
+    # Of long books a full collection takes tenths of a second, in which the receivers stand still.
+    gc.collect()
+    gc.freeze()
     since = time.monotonic()
     async with world.flood.running():
         await _acknowledged(world, world.flood.acked + acks)
