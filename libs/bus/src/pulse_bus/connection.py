@@ -132,6 +132,11 @@ class Connection:
 
         return await self._client.subscribe(subject, queue, cb=on_message)  # pyright: ignore[reportUnknownMemberType] - a bare Future in nats-py's signature
 
+    def abandon(self, subscription: Subscription) -> None:
+        """Forget a subscription whose draining was cut off: else it is made anew after each reconnect, for good."""
+        subscription._stop_processing()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - `unsubscribe` refuses then
+        self._client._remove_sub(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the same
+
     def new_inbox(self) -> str:
         """Return a fresh subject prefix that only this connection's user may read."""
         return f"{self._prefix}.c{next(self._tokens)}"

@@ -25,6 +25,8 @@ _SILENCE_S: Final = 2.5 * _HEARTBEAT_S
 _TICK_S: Final = 1.0
 _NOBODY_STATUS: Final = "503"
 _HEARTBEAT_STATUS: Final = "100"
+_ALIVE: Final = frozenset({_HEARTBEAT_STATUS, "408"})
+"""Only a consumer that is there says that."""
 _EXPIRED: Final = frozenset({"404", "408"})
 """The pull request ran out: the next may follow at once."""
 _REFUSED_PAUSE_S: Final = 0.5
@@ -71,7 +73,6 @@ class PullConsumer:
         self._capacity_bytes: int | None = None
         self._ack_wait_s = ack_wait_s
         self._expires_s = expires_s
-        self._heartbeat_s = min(_HEARTBEAT_S, expires_s / 2)
         self._inbox = connection.new_inbox()
         self._tokens = count()
         self._pulls: OrderedDict[str, _Pull] = OrderedDict()
@@ -168,7 +169,7 @@ class PullConsumer:
         request = {
             "batch": wanted,
             "expires": int(self._expires_s * NANOSECONDS),
-            "idle_heartbeat": int(self._heartbeat_s * NANOSECONDS),
+            **({"idle_heartbeat": int(_HEARTBEAT_S * NANOSECONDS)} if self._expires_s > 2 * _HEARTBEAT_S else {}),
             **({"max_bytes": wanted_bytes} if wanted_bytes is not None else {}),
         }
         deadline = now + self._expires_s + _HEARTBEAT_S
@@ -187,7 +188,8 @@ class PullConsumer:
 
     def _drop_dead_pulls(self, now: float) -> None:
         if self._pulls and now - self._heard_at > _SILENCE_S:
-            # No heartbeat: the server forgot the pulls (a leader change, a lost connection not yet noticed).
+            # Neither a heartbeat nor the end of a short pull: the server forgot the pulls (a leader change, a lost
+            # connection not yet noticed).
             self._pulls.clear()
             self._heard_at = now
         for token in [token for token, pull in self._pulls.items() if pull.deadline < now]:
@@ -245,9 +247,10 @@ class PullConsumer:
 
     def _on_status(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status", "503")
-        if status == _HEARTBEAT_STATUS:
+        if status in _ALIVE:
             # Whoever is idle gets no message to show that a consumer that was missing is back.
             self.trouble = None
+        if status == _HEARTBEAT_STATUS:
             return
         pull = self._pulls.pop(message.subject.rpartition(".")[2], None)
         # 503 says that nobody listens on the consumer's subject; its description is whatever header comes next.
@@ -269,8 +272,10 @@ class PullConsumer:
 
         The inbox goes first: a pull that is still open would get back what is given back.
         """
-        with suppress(nats.errors.Error, TimeoutError):
+        try:
             async with asyncio.timeout(_DRAIN_S):
                 await subscription.drain()
+        except (nats.errors.Error, TimeoutError):
+            self._connection.abandon(subscription)
         while taken := self.take_now(1):
             await taken[0].nak()
