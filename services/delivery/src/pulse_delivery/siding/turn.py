@@ -190,7 +190,7 @@ class Turn:
     async def _wait_for_event(self, consumer: PullConsumer) -> None:
         """Wait until a message arrives, an attempt ends, or it is time to look whether anything is left."""
         if self._most_more <= 0:
-            await asyncio.wait(set(self._in_flight), timeout=_IDLE_CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(set(self._in_flight), timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             return
         arrival = asyncio.ensure_future(consumer.arrival())
         try:
