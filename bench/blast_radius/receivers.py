@@ -99,8 +99,7 @@ class Receiver:
                 await self._wait(_SLOW_S)
             case Temper.CALM | Temper.REFUSE:
                 pass
-        if request.transport is not None and not request.transport.is_closing():
-            self._diary.accepted(message_id)
+        self._note_accepted(request, message_id)
         return web.Response(status=204)
 
     async def _drip(self, request: web.BaseRequest, message_id: str) -> web.StreamResponse:
@@ -113,8 +112,14 @@ class Receiver:
                 await answer.write(b".")
                 await self._wait(_DRIP_S)
             await answer.write_eof()
-            self._diary.accepted(message_id)
+            # What is written just after the sender gave up raises nothing yet.
+            self._note_accepted(request, message_id)
         return answer
+
+    def _note_accepted(self, request: web.BaseRequest, message_id: str) -> None:
+        """Note it unless the sender has gone, which then sends it again."""
+        if request.transport is not None and not request.transport.is_closing():
+            self._diary.accepted(message_id)
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
