@@ -85,7 +85,7 @@ def plant_in_delivery() -> None:
     at_the_head = asyncio.Lock()
 
     @_plant("siding_swept_twice", Sweep, "_remove")
-    async def _(_: Callable[..., Any], sweep: Any, address: Any, dead: Any, _lost: Any) -> None:
+    async def _(_: Callable[..., Any], sweep: Any, address: Any, _first: Any, dead: Any) -> None:
         """Remove what is at the head instead of what was judged: another sweep may have removed that."""
         for _ in dead:
             async with at_the_head:

@@ -196,7 +196,7 @@ async def campaigns(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[
         yield made
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("verb", "step"), FAULTS)
 async def test_troubled_routes_are_adopted(campaigns: dict[tuple[str, str], Campaign], verb: str, step: str) -> None:
     campaign = campaigns[verb, step]

@@ -1,4 +1,4 @@
-"""One answer to a ping that came after its asker had given up, and a connection was deaf for up to twenty seconds.
+"""One answer to a ping that came after its asker had given up, and a connection was deaf for up to thirty seconds.
 
 The client's reading ended with an `InvalidStateError`: the late PONG was handed to a future that was cancelled. A turn
 that ended while nats-server took more than a second to answer was enough. Until the next pings went unanswered nothing

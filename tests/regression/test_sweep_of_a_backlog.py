@@ -3,9 +3,8 @@
 While its destination was probed, each message was taken, buried and acknowledged before the next: ten a second.
 
 While it paused, what was too old was deleted message by message, two hundred at once, by each of sixteen sweeps.
-nats-server carries out a deletion, which commits, before it reads on from the connection: everything else that delivery
-sent waited behind thousands of them, and so did the requests of others. Of 4,000 messages, on a quiet machine, it took
-1.8 s, and meanwhile each request 74 ms, also one of another connection; by purges of two hundred 0.03 s, and 1 ms.
+Each deletion commits, and everybody's requests to nats-server waited behind thousands of them. Of 4,000 messages, on a
+quiet machine, it took 1.8 s, and meanwhile each request 74 ms; by purges of two hundred 0.03 s, and 1 ms.
 """
 
 import json
@@ -34,7 +33,8 @@ async def test_a_backlog_that_is_too_old_is_removed_soon_and_by_few_requests(tmp
         await eventually(lambda: _all_are_dead(pulse, tenant), MAX_AGE_S + 20, what="a dead letter of each")
 
         asked = await _requests(pulse) - before
-        assert asked < BACKLOG / 2
+        # A look, a pull and the like are some twenty requests a second.
+        assert asked < BACKLOG
         buried = pulse.log("delivery", ROUTE_DELIVERY_FAILED_DLQ, tenant_id=tenant.tenant_id)
         assert len(buried) == BACKLOG
 

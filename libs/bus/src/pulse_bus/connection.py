@@ -132,10 +132,13 @@ class Connection:
 
         return await self._client.subscribe(subject, queue, cb=on_message)  # pyright: ignore[reportUnknownMemberType] - a bare Future in nats-py's signature
 
-    def abandon(self, subscription: Subscription) -> None:
+    async def abandon(self, subscription: Subscription) -> None:
         """Forget a subscription whose draining was cut off: else it is made anew after each reconnect, for good."""
         subscription._stop_processing()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - `unsubscribe` refuses then
         self._client._remove_sub(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the same
+        if self._client.is_connected:
+            # Again: it may have reconnected since, and so subscribed.
+            await self._client._send_unsubscribe(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the same
 
     def new_inbox(self) -> str:
         """Return a fresh subject prefix that only this connection's user may read."""

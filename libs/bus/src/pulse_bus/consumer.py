@@ -276,6 +276,6 @@ class PullConsumer:
             async with asyncio.timeout(_DRAIN_S):
                 await subscription.drain()
         except (nats.errors.Error, TimeoutError):
-            self._connection.abandon(subscription)
+            await self._connection.abandon(subscription)
         while taken := self.take_now(1):
             await taken[0].nak()

@@ -121,7 +121,7 @@ class Siding:
 
     async def pause(self, name: str, until: datetime) -> None:
         """Have the server deliver nothing of a turn before *until*; a moment that has passed resumes it."""
-        # A pause that runs out wakes the pulls that wait; one that is lifted leaves them until their next heartbeat.
+        # A pause that runs out wakes the pulls that wait; one that is lifted leaves them until they end.
         soonest = datetime.now(UTC) + _RESUME_AFTER
         await api_request(
             self._connection,
@@ -161,7 +161,8 @@ class Siding:
     async def remove_through(self, address: RouteAddress, stream_seq: int) -> None:
         """Delete a route's messages up to this one and with it, all at once: they have become dead letters.
 
-        Each deletion is a commit of its own that all else on the connection waits behind; a purge is one.
+        Each deletion is a commit of its own that everybody's requests wait behind; a purge is one. Of what was given
+        back of the route and stays, the server forgets that it was: it comes again after `ack_wait`.
         """
         subject = siding(address.kind, address.tenant, address.route)
         await api_request(self._connection, f"STREAM.PURGE.{SIDING.name}", {"filter": subject, "seq": stream_seq + 1})

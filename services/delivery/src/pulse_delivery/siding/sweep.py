@@ -21,6 +21,12 @@ from pulse_delivery.domain.parcel import Parcel
 from pulse_runtime.clock import Clock
 
 PAGE: Final = 200
+_PAGES_AT_ONCE: Final = 16
+"""Of the turns of a process: what they publish, 3,200 dead letters, must leave room for everybody else's."""
+_PAGES_A_PROBE: Final = 10
+"""After each sweep that a probe began the next message comes two seconds later, with the turn's next pull."""
+_FEW: Final = 16
+"""Removed one by one: a purge would have the server forget what was given back of the others, until `ack_wait`."""
 _AGAIN_S: Final = 1.0
 """Until the next sweep, if dead letters found no room."""
 _AT_LEAST_EVERY_S: Final = 15.0
@@ -69,6 +75,7 @@ class Sweep:
         self._book = book
         self._settler = settler
         self._clock = clock
+        self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
 
     def of_turn(self, address: RouteAddress, tried: Heads) -> "TurnSweeps":
         """Return the sweeps of a turn that tried those heads."""
@@ -77,7 +84,7 @@ class Sweep:
     async def page(self, address: RouteAddress, tried: Heads | None = None) -> Swept:
         """Dead-letter the heads of a route that are too old, or unreadable, `PAGE` of them at most.
 
-        Nothing of the route may be in flight here. *tried* knows of attempts that their headers do not
+        No attempt of the route may be in flight here. *tried* knows of attempts that their headers do not
         know of. May raise `ApiError` or `BusUnavailable`.
         """
         destination = self._book.get(address.route)
@@ -86,11 +93,17 @@ class Sweep:
         lost, left = await self._lost_heads(address, destination, tried or Heads())
         bury = self._settler.publish_dead_letter
         are_dead = await asyncio.gather(*(bury(e.parcel, destination.route, e.reason, e.error) for e in lost))
-        await self._remove(address, [each for each, is_dead in zip(lost, are_dead, strict=True) if is_dead], lost)
         # Without room for its dead letter a message stays until there is.
-        if not all(are_dead):
-            return Swept(left=Left.WAITING)
-        return replace(left, through=lost[-1].stream_seq) if lost else left
+        alive = [n for n, is_dead in enumerate(are_dead) if not is_dead]
+        dead = lost[: alive[0]] if alive else lost
+        await self._remove(address, dead, [each for each, is_dead in zip(lost, are_dead, strict=True) if is_dead])
+        through = dead[-1].stream_seq if dead else 0
+        return Swept(left=Left.WAITING, through=through) if alive else replace(left, through=through)
+
+    async def page_of_turn(self, address: RouteAddress, tried: Heads) -> Swept:
+        """Sweep a page, `_PAGES_AT_ONCE` of them at a time."""
+        async with self._pages:
+            return await self.page(address, tried)
 
     async def _lost_heads(
         self, address: RouteAddress, destination: Destination, tried: Heads
@@ -122,12 +135,13 @@ class Sweep:
             return waits_until(parcel.routed_at, route)
         return _Lost(stream_seq=head.stream_seq, parcel=tried.of(parcel), reason="max_age", error=overdue(route.policy))
 
-    async def _remove(self, address: RouteAddress, dead: Sequence[_Lost], lost: Sequence[_Lost]) -> None:
-        """Remove what is dead of the *lost*, which are the first of the route's without a gap."""
-        if list(dead) == list(lost) and len(dead) > 1:
-            await self._siding.remove_through(address, dead[-1].stream_seq)
-            return
-        for each in dead:
+    async def _remove(self, address: RouteAddress, first: Sequence[_Lost], dead: Sequence[_Lost]) -> None:
+        """Remove what is dead; *first* of it are the first of the route's, without a gap."""
+        singly = dead
+        if len(first) > _FEW:
+            await self._siding.remove_through(address, first[-1].stream_seq)
+            singly = dead[len(first) :]
+        for each in singly:
             await self._siding.remove(each.stream_seq)
 
 
@@ -148,9 +162,12 @@ class TurnSweeps:
         return stream_seq <= self._through
 
     async def takes(self, stream_seq: int) -> bool:
-        """Sweep a page; returns whether that buried the message, for which there may have been no room."""
-        swept = await self._sweep.page(self._address, self._tried)
-        self._through = max(self._through, swept.through)
+        """Sweep some pages; returns whether that buried the message, for which there may have been no room."""
+        for _ in range(_PAGES_A_PROBE):
+            swept = await self._sweep.page_of_turn(self._address, self._tried)
+            self._through = max(self._through, swept.through)
+            if swept.left is not Left.OVERDUE:
+                break
         return self.took(stream_seq)
 
     def pause(self) -> None:
@@ -161,7 +178,7 @@ class TurnSweeps:
         """Sweep page after page when the head grows too old, not at each look; returns whether anything may be left."""
         if self._clock.monotonic() < self._next_s:
             return True
-        while (swept := await self._sweep.page(self._address, self._tried)).left is Left.OVERDUE:
+        while (swept := await self._sweep.page_of_turn(self._address, self._tried)).left is Left.OVERDUE:
             pass
         wait_s = (swept.until - self._clock.now()).total_seconds() if swept.until else _AGAIN_S
         self._next_s = self._clock.monotonic() + min(wait_s, _AT_LEAST_EVERY_S)
