@@ -134,11 +134,11 @@ class Connection:
 
     async def abandon(self, subscription: Subscription) -> None:
         """Forget a subscription whose draining was cut off: else it is made anew after each reconnect, for good."""
-        subscription._stop_processing()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - `unsubscribe` refuses then
-        self._client._remove_sub(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the same
+        subscription._stop_processing()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - a cut `drain` leaves its task
+        self._client._remove_sub(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - and its entry
         if self._client.is_connected:
             # Again: it may have reconnected since, and so subscribed.
-            await self._client._send_unsubscribe(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - the same
+            await self._client._send_unsubscribe(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - public `unsubscribe` refuses after `drain`
 
     def new_inbox(self) -> str:
         """Return a fresh subject prefix that only this connection's user may read."""
