@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 
 import pytest
-from turn_rig import ONE, TurnRig, eventually, open_turns, running
+from turn_rig import ONE, PATH, TurnRig, eventually, open_turns, running
 
 from pulse_contracts.routes import RoutePolicy
 from pulse_delivery.adapters.remains import UNREADABLE
@@ -44,3 +44,22 @@ async def test_what_grows_too_old_while_its_route_is_parked_stays(rig: TurnRig) 
     await rig.wait_in_siding(0, age_s=OLD_S)
     assert not await rig.keeper.sweep(ONE)
     assert (await rig.siding.waiting_of(ONE), await rig.dead()) == (1, 0)
+
+
+async def test_what_was_delivered_here_is_no_dead_letter_when_the_server_forgets_the_acknowledgement(
+    rig: TurnRig,
+) -> None:
+    await rig.wait_in_siding(0, 1)
+    async with rig.serving(close=True):
+        await rig.receiver.wait_for(2, path=PATH)
+        await eventually(lambda: _is_waiting(rig, 0))
+    await rig.wait_in_siding(0, 1, 2, copy="again", age_s=OLD_S)
+
+    assert not await rig.keeper.sweep(ONE)
+
+    assert await rig.siding.waiting_of(ONE) == 0
+    assert await rig.died_of() == {"max_age": 1}
+
+
+async def _is_waiting(rig: TurnRig, count: int) -> bool:
+    return await rig.siding.waiting_of(ONE) == count

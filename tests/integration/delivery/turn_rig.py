@@ -202,7 +202,7 @@ async def open_turns(
         gate = FastLaneGate(fast_lane, lanes, troubles, TurnNotices(connection, "me"), clock, places=places)
         tools = TurnTools(
             siding=siding,
-            sweep=Sweep(siding, book, settler, clock),
+            sweep=Sweep(siding, book, attempts, settler, clock),
             book=book,
             troubles=troubles,
             attempts=attempts,

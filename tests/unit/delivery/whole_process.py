@@ -163,7 +163,7 @@ class Process:
         self.gate = FastLaneGate(self.fast_lane, self.lanes, self.troubles, notices, clock, places=self.places)
         tools = TurnTools(
             siding=siding,
-            sweep=Sweep(siding, self.book, settler, clock),
+            sweep=Sweep(siding, self.book, attempts, settler, clock),
             book=self.book,
             troubles=self.troubles,
             attempts=attempts,

@@ -146,7 +146,7 @@ async def start(lifecycle: Lifecycle) -> None:
     gate = FastLaneGate(fast_lane, lanes, troubles, notices, clock, places=Places(max(1, limits.slots // 2)))
     tools = TurnTools(
         siding=yard,
-        sweep=Sweep(yard, book, settler, clock),
+        sweep=Sweep(yard, book, attempts, settler, clock),
         book=book,
         troubles=troubles,
         attempts=attempts,

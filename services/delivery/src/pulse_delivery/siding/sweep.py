@@ -10,7 +10,9 @@ from typing import Final
 from pulse_bus.inspection import Standing
 from pulse_bus.siding import Siding
 from pulse_contracts.envelope import InvalidEnvelope
+from pulse_contracts.routes import Route
 from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.adapters.attempts import Attempts
 from pulse_delivery.adapters.parcels import read_parcel
 from pulse_delivery.adapters.remains import UNREADABLE, remains_of
 from pulse_delivery.adapters.route_book import Destination, RouteBook
@@ -55,13 +57,21 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lost:
-    """A message at the head that becomes a dead letter, and why."""
+class _Death:
+    """Why a message becomes a dead letter."""
+
+    reason: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """A message at the head that waits no longer."""
 
     stream_seq: int
     parcel: Parcel
-    reason: str
-    error: str
+    death: _Death | None
+    """None for one that was delivered: the server, that crashed, has forgotten the acknowledgement."""
 
 
 class Sweep:
@@ -70,9 +80,10 @@ class Sweep:
     Two processes may sweep one route: a dead letter has the id of its match, and messages are removed by their numbers.
     """
 
-    def __init__(self, siding: Siding, book: RouteBook, settler: Settler, clock: Clock) -> None:
+    def __init__(self, siding: Siding, book: RouteBook, attempts: Attempts, settler: Settler, clock: Clock) -> None:
         self._siding = siding
         self._book = book
+        self._attempts = attempts
         self._settler = settler
         self._clock = clock
         self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
@@ -84,45 +95,50 @@ class Sweep:
     async def page(self, address: RouteAddress, tried: Heads | None = None) -> Swept:
         """Dead-letter the heads of a route that are too old, or unreadable, `PAGE` of them at most.
 
-        No attempt of the route may be in flight here. *tried* knows of attempts that their headers do not
-        know of. May raise `ApiError` or `BusUnavailable`.
+        One that this process has delivered goes without a dead letter. No attempt of the route may be in flight here.
+        *tried* knows of attempts that their headers do not know of. May raise `ApiError` or `BusUnavailable`.
         """
         destination = self._book.get(address.route)
         if destination is None:
             return Swept(left=Left.WAITING)
-        lost, left = await self._lost_heads(address, destination, tried or Heads())
-        bury = self._settler.publish_dead_letter
-        are_dead = await asyncio.gather(*(bury(e.parcel, destination.route, e.reason, e.error) for e in lost))
+        done, left = await self._done_heads(address, destination, tried or Heads())
+        may_go = await asyncio.gather(*(self._bury(each, destination.route) for each in done))
         # Without room for its dead letter a message stays until there is.
-        alive = [n for n, is_dead in enumerate(are_dead) if not is_dead]
-        dead = lost[: alive[0]] if alive else lost
-        await self._remove(address, dead, [each for each, is_dead in zip(lost, are_dead, strict=True) if is_dead])
-        through = dead[-1].stream_seq if dead else 0
-        return Swept(left=Left.WAITING, through=through) if alive else replace(left, through=through)
+        staying = [n for n, goes in enumerate(may_go) if not goes]
+        first = done[: staying[0]] if staying else done
+        await self._remove(address, first, [each for each, goes in zip(done, may_go, strict=True) if goes])
+        through = first[-1].stream_seq if first else 0
+        return Swept(left=Left.WAITING, through=through) if staying else replace(left, through=through)
 
     async def page_of_turn(self, address: RouteAddress, tried: Heads) -> Swept:
         """Sweep a page, `_PAGES_AT_ONCE` of them at a time."""
         async with self._pages:
             return await self.page(address, tried)
 
-    async def _lost_heads(
+    async def _bury(self, each: _Done, route: Route) -> bool:
+        """Dead-letter what is lost; returns whether the message may be removed."""
+        if each.death is None:
+            return True
+        return await self._settler.publish_dead_letter(each.parcel, route, each.death.reason, each.death.error)
+
+    async def _done_heads(
         self, address: RouteAddress, destination: Destination, tried: Heads
-    ) -> tuple[list[_Lost], Swept]:
+    ) -> tuple[list[_Done], Swept]:
         """Return the messages at the head that wait no longer, and what is left behind them."""
-        lost: list[_Lost] = []
+        done: list[_Done] = []
         sequence = 1
-        while len(lost) < PAGE:
+        while len(done) < PAGE:
             head = await self._siding.peek(address, sequence)
             if head is None:
-                return lost, Swept(left=Left.NOTHING)
+                return done, Swept(left=Left.NOTHING)
             one = self._judge(head, destination, tried)
             if isinstance(one, datetime):
-                return lost, Swept(left=Left.WAITING, until=one)
-            lost.append(one)
+                return done, Swept(left=Left.WAITING, until=one)
+            done.append(one)
             sequence = head.stream_seq + 1
-        return lost, Swept(left=Left.OVERDUE)
+        return done, Swept(left=Left.OVERDUE)
 
-    def _judge(self, head: Standing, destination: Destination, tried: Heads) -> _Lost | datetime:
+    def _judge(self, head: Standing, destination: Destination, tried: Heads) -> _Done | datetime:
         """Return until when a message goes on waiting if it does."""
         now, route = self._clock.now(), destination.route
         try:
@@ -130,17 +146,20 @@ class Sweep:
         except InvalidEnvelope as exc:
             note_unreadable(head.subject, head.stream_seq, str(exc))
             remains = remains_of(head.subject, head.data, head.headers, now)
-            return _Lost(stream_seq=head.stream_seq, parcel=remains, reason=UNREADABLE, error=str(exc))
+            return _Done(stream_seq=head.stream_seq, parcel=remains, death=_Death(reason=UNREADABLE, error=str(exc)))
+        if self._attempts.was_delivered(parcel):
+            return _Done(stream_seq=head.stream_seq, parcel=parcel, death=None)
         if not is_overdue(parcel.routed_at, route, now):
             return waits_until(parcel.routed_at, route)
-        return _Lost(stream_seq=head.stream_seq, parcel=tried.of(parcel), reason="max_age", error=overdue(route.policy))
+        death = _Death(reason="max_age", error=overdue(route.policy))
+        return _Done(stream_seq=head.stream_seq, parcel=tried.of(parcel), death=death)
 
-    async def _remove(self, address: RouteAddress, first: Sequence[_Lost], dead: Sequence[_Lost]) -> None:
-        """Remove what is dead; *first* of it are the first of the route's, without a gap."""
-        singly = dead
+    async def _remove(self, address: RouteAddress, first: Sequence[_Done], done: Sequence[_Done]) -> None:
+        """Remove what is done with; *first* of it are the first of the route's, without a gap."""
+        singly = done
         if len(first) > _FEW:
             await self._siding.remove_through(address, first[-1].stream_seq)
-            singly = dead[len(first) :]
+            singly = done[len(first) :]
         for each in singly:
             await self._siding.remove(each.stream_seq)
 
