@@ -99,7 +99,7 @@ class World:
                     process.end()
 
     def _play(self) -> None:
-        self.processes += [self._start() for _ in range(self.replicas)]
+        self.processes += [self.start() for _ in range(self.replicas)]
         actions = self._what_may_happen()
         for _ in range(STEPS):
             self._advance(self.chance.choice((0.0, 0.1, 0.3, 1.0, 1.0)))
@@ -119,7 +119,7 @@ class World:
         address = self.chance.choice((*ROUTES, SICK, SICK))
         for _ in range(self.chance.choice((1, 3, 8))):
             self.sent += 1
-            self.server.route(address, self.sent, _body(address, self.sent, self.chance.choice((0, 200, 600))))
+            self.server.route(address, self.sent, body(address, self.sent, self.chance.choice((0, 200, 600))))
 
     def _wait(self) -> None:
         """Let time pass only."""
@@ -136,7 +136,7 @@ class World:
         self.server.disconnect(killed.name)
         self.gone.append(killed)
         self.witness.killed(killed)
-        self.processes[index] = self._start()
+        self.processes[index] = self.start()
 
     def _freeze(self) -> None:
         frozen = self.chance.choice(self.processes)
@@ -172,7 +172,8 @@ class World:
         self.loop.advance(0.0)
         self.witness.check(passed_s)
 
-    def _start(self) -> Process:
+    def start(self) -> Process:
+        """Start another process; whoever plays no schedule has to end it."""
         self._names += 1
         name = f"p{self._names}"
         sender = _Destinations(self, name)
@@ -260,7 +261,8 @@ def _routes(policy: RoutePolicy, rate: Rate | None) -> list[StoredRoute]:
 
 
 @lru_cache(maxsize=4096)
-def _body(address: RouteAddress, number: int, padding: int) -> bytes:
+def body(address: RouteAddress, number: int, padding: int) -> bytes:
+    """Return the message of that number for a route."""
     return Envelope(
         message_id=MessageId(f"m-{number}"),
         tenant_id=address.tenant,

@@ -141,23 +141,28 @@ class TurnKeeper:
             if (turn := self._turns.get(address)) and (rest := turn.rest()):
                 self._roster.remember(address, replace(rest, not_before=rest.paused_until or rest.not_before))
                 turn.leave(close=True)
-        for address in plan.open:
+        for nth, address in enumerate(plan.open):
             if address not in self._being_swept:
-                self._begin(address, group)
+                # One after the other until the next look: all at once are a burst that everybody waits behind.
+                self._begin(address, group, wait_s=nth / len(plan.open) * _LOOK_S)
         for address in plan.adopt:
             self._begin(address, group, left_behind=self._listed[address].name)
         for address in plan.clear:
             await self._siding.close_turn(self._listed[address].name)
 
-    def _begin(self, address: RouteAddress, group: asyncio.TaskGroup, left_behind: str | None = None) -> None:
+    def _begin(
+        self, address: RouteAddress, group: asyncio.TaskGroup, *, wait_s: float = 0.0, left_behind: str | None = None
+    ) -> None:
         failed = self._troubles.take_failure(address)
         rest = self._roster.recall(address) or (after_failure(failed, self._clock.now()) if failed else None)
         turn = Turn(address, self._tools, rest=rest, left_behind=left_behind)
         self._turns[address] = turn
-        self._tasks[address] = group.create_task(self._serve(address, turn), name=f"delivery.turn[{address.route}]")
+        name = f"delivery.turn[{address.route}]"
+        self._tasks[address] = group.create_task(self._serve(address, turn, wait_s), name=name)
 
-    async def _serve(self, address: RouteAddress, turn: Turn) -> None:
+    async def _serve(self, address: RouteAddress, turn: Turn, wait_s: float) -> None:
         try:
+            await self._clock.sleep(wait_s)
             await turn.run()
         except* BusError as group:
             # The messages are safe in the siding; a look starts the turn again, after a while and half-open.
