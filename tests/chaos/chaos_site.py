@@ -78,7 +78,7 @@ SHORT: Final = Scale(
 )
 LONG: Final = Scale(
     name="long",
-    before=200,
+    before=1000,
     after=200,
     kills_s=60,
     down_s=60,
@@ -86,7 +86,7 @@ LONG: Final = Scale(
     backlog_s=600,
     backlog=6000,
     hole_s=35,
-    calm=200,
+    calm=1000,
     settle_s=300,
 )
 
