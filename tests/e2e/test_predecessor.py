@@ -98,31 +98,32 @@ async def test_every_message_has_a_trace(tenant: Tenant, device: Device, receive
     assert len(traces) == 2
 
 
-async def test_worker_count_bounds_the_attempts_in_flight(pulse: Pulse, tenant: Tenant, device: Device) -> None:
-    few = await _most_concurrent(pulse, tenant, device, 2)
+async def test_worker_count_bounds_the_attempts_in_flight(pulse: Pulse) -> None:
+    few = await _most_concurrent(pulse, 2)
     assert pulse.log("delivery", "delivery_worker_count_small", slots=2)
-    many = await _most_concurrent(pulse, tenant, device, 16)
+    many = await _most_concurrent(pulse, 16)
     assert not pulse.log("delivery", "delivery_worker_count_small", slots=4096)
     assert (few, many) == (2, 16)
 
 
-async def _most_concurrent(pulse: Pulse, tenant: Tenant, device: Device, workers: int) -> int:
-    """Send to twenty routes at once under a slot budget; returns how many requests ran side by side at most.
+async def _most_concurrent(pulse: Pulse, workers: int) -> int:
+    """Send to twenty tenants at once under a slot budget; returns how many requests ran side by side at most.
 
     Those that come are answered once as many as there may be are there, so that it is no question of pace.
     """
     await pulse.restart("delivery", DELIVERY_WORKER_COUNT=str(workers))
     assert await pulse.metric("delivery", "pulse_delivery_slots") == workers
     async with open_receiver() as receiver:
-        routes = [f"/r{number}" for number in range(20)]
         all_there = asyncio.Event()
-        for path in routes:
-            receiver.behaviour[path] = hangs(all_there)
-            await tenant.webhook(receiver.url(path), name=f"{workers}{path}", topic_filter=f"+/+/+/+/w{workers}")
-        await device.accepted({"v": 1}, f"w{workers}")
+        receiver.behaviour["/all"] = hangs(all_there)
+        tenants = [await pulse.tenant() for _ in range(20)]
+        for tenant in tenants:
+            await tenant.webhook(receiver.url("/all"))
+        devices = [await tenant.device() for tenant in tenants]
+        await asyncio.gather(*(device.accepted({"v": 1}) for device in devices))
         await eventually(lambda: receiver.concurrent >= workers, 8, what=f"{workers} attempts side by side")
         all_there.set()
-        await eventually(lambda: len(receiver.accepted) >= len(routes), 30)
+        await eventually(lambda: len(receiver.accepted) >= len(tenants), 30)
         return receiver.most_concurrent
 
 

@@ -5,6 +5,8 @@ begun before the trouble and failed now emptied it, and the turn's next success,
 changed nothing: new messages overtook the siding, and tried a half-open destination as often as they came.
 """
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry
 
 from pulse_bus.notices import TurnNotices
@@ -40,7 +42,8 @@ async def test_a_lane_that_a_failure_emptied_is_held_again_by_the_turns_next_suc
     gate.hold(ROUTE)
     lanes.withdraw(ROUTE.route)
     gate.hold(ROUTE)
-    found = lanes.offer(ROUTE.route, object(), 0.0, in_flight=16)  # pyright: ignore[reportArgumentType] - only moved
+    only_moved: Any = object()
+    found = lanes.offer(ROUTE.route, only_moved, 0.0, tenant=ROUTE.tenant, in_flight=16)
     assert isinstance(found, Waiting), "a new message overtook the siding"
 
 

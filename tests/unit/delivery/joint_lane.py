@@ -175,7 +175,7 @@ class FastLaneSteps:
         elif self.troubles.is_troubled(address) and not self.lanes.is_held(address.route):
             self._shunt(message)
         else:
-            match self.lanes.offer(address.route, message, self.net, in_flight=POLICY.in_flight):
+            match self.lanes.offer(address.route, message, self.net, tenant=address.tenant, in_flight=POLICY.in_flight):
                 case Start(ticket=ticket):
                     self.trying.append(Trying(message=message, began=self.now, ticket=ticket))
                 case Refused(reason=reason):

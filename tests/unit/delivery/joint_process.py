@@ -118,7 +118,7 @@ class Process(FastLaneSteps):
 
     def _begin_what_may(self, turn: Turn) -> None:
         for sequence, message in list(turn.unbegun.items()):
-            if self.lanes.borrow_slot(turn.address.route):
+            if self.lanes.borrow_slot(turn.address.route, turn.address.tenant):
                 in_flight = sum([each.turn is turn for each in self.trying])
                 assert self.now >= turn.quiet_until, "tried while it should pause"
                 assert not (turn.is_probing and in_flight), "more than one probe"
@@ -174,7 +174,7 @@ class Process(FastLaneSteps):
 
     def _conclude_of_turn(self, trying: Trying, turn: Turn, outcome: Outcome) -> None:
         message, sequence = trying.message, trying.sequence
-        self.lanes.return_slot()
+        self.lanes.return_slot(turn.address.tenant)
         if getattr(outcome, "answered", False):
             turn.as_head[message.number] = turn.as_head.get(message.number, 0) + 1
         as_head = turn.as_head.get(message.number, 0)

@@ -1,6 +1,6 @@
 """Lanes to which numbers are offered."""
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import Rate
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
@@ -30,9 +30,10 @@ class Offering:
         self.tickets: list[int] = []
         self._items = 0
 
-    def offer(self, route: RouteId, now: float = 0.0, *, in_flight: int = BOUND) -> str:
+    def offer(self, route: RouteId, now: float = 0.0, *, in_flight: int = BOUND, tenant: TenantId | None = None) -> str:
+        """Offer the next number; without a *tenant* the route is the only one of its own."""
         self._items += 1
-        match self.lanes.offer(route, self._items, now, in_flight=in_flight):
+        match self.lanes.offer(route, self._items, now, tenant=tenant or TenantId(route), in_flight=in_flight):
             case Start(ticket=ticket):
                 self.tickets.append(ticket)
                 return "start"

@@ -26,7 +26,21 @@ def load(messages: int, size_bytes: int) -> Load:
 def test_a_process_holds_less_than_half_of_what_may_be_unacknowledged() -> None:
     """A killed process keeps what it held for `ack_wait`; the one that takes its place can fill up all the same."""
     assert 2 * LaneLimits().held_messages < DELIVER_MAX_ACK_PENDING
-    assert LaneLimits().slots < LaneLimits().held_messages
+
+
+@pytest.mark.parametrize("replicas", range(1, 9))
+def test_attempts_that_all_hang_leave_room_for_what_comes(replicas: int) -> None:
+    limits = LaneLimits.of_process(slots=4096, replicas=replicas)
+    made = Holding(limits, KINDS)
+    for _ in range(limits.slots):
+        made.took("webhook", 100)
+    assert made.excess(in_lanes=limits.slots) == 0
+    assert all(made.room(kind, {}, is_down=False) == made.most_at_once for kind in KINDS)
+    assert replicas * limits.held_messages <= LaneLimits().held_messages
+
+
+def test_a_slot_budget_that_can_be_held_is_kept() -> None:
+    assert [LaneLimits.of_process(slots=slots, replicas=3).slots for slots in (1, 64, 1200)] == [1, 64, 1200]
 
 
 def test_a_quarter_may_be_promised_and_is_shared_evenly() -> None:

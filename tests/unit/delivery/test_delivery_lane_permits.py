@@ -1,12 +1,13 @@
 from lanes_offering import BOUND, A, B, Offering
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import Rate
 from pulse_delivery.domain.lanes import Refused
 from pulse_delivery.domain.limits import LaneLimits
 
 SLOW = Rate(per_s=2, burst=2)
 """A permit every half second."""
+TENANT = TenantId("t")
 PACED = LaneLimits(slots=8, lane_in_flight=8, lane_waiting=6, permit_wait_s=2.0, stuck_after_s=100.0)
 
 
@@ -101,7 +102,7 @@ def test_a_released_lane_runs_at_its_rate_and_hands_back_what_would_wait_long() 
     made = Offering(PACED, a=SLOW)
     made.lanes.hold(A)
     made.offers(A, 6)
-    assert [made.lanes.borrow_slot(A) for _ in range(3)] == [True, True, False]
+    assert [made.lanes.borrow_slot(A, TENANT) for _ in range(3)] == [True, True, False]
     starts, refused = made.lanes.release(A, 0.0, in_flight=BOUND)
     assert starts == []
     assert refused == [Refused(item=5, reason="rate_limited"), Refused(item=6, reason="rate_limited")]
@@ -110,15 +111,15 @@ def test_a_released_lane_runs_at_its_rate_and_hands_back_what_would_wait_long() 
 
 def test_turns_and_the_lane_share_the_permits_of_a_route() -> None:
     made = Offering(PACED, a=SLOW)
-    assert made.lanes.borrow_slot(A)
+    assert made.lanes.borrow_slot(A, TENANT)
     assert made.offers(A, 2) == ["start", "wait"]
     made.now = 0.5
-    assert not made.lanes.borrow_slot(A), "what waits in the lane is older"
+    assert not made.lanes.borrow_slot(A, TENANT), "what waits in the lane is older"
     assert made.proceed(0.5) == ([2], [])
-    assert not made.lanes.borrow_slot(A)
+    assert not made.lanes.borrow_slot(A, TENANT)
     assert made.lanes.permit_wait_s(A) == 0.5
     made.now = 1.0
-    assert made.lanes.borrow_slot(A)
+    assert made.lanes.borrow_slot(A, TENANT)
 
 
 def test_an_attempt_that_is_owed_for_delays_the_next() -> None:
@@ -132,7 +133,7 @@ def test_an_attempt_that_is_owed_for_delays_the_next() -> None:
 
 def test_a_turn_that_finds_no_slot_takes_no_permit() -> None:
     made = Offering(LaneLimits(slots=2), a=SLOW)
-    assert [made.lanes.borrow_slot(B), made.lanes.borrow_slot(A)] == [True, False]
+    assert [made.lanes.borrow_slot(B, TENANT), made.lanes.borrow_slot(A, TENANT)] == [True, False]
     assert made.lanes.permit_wait_s(A, 2) == 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import Rate
 from pulse_delivery.domain.lanes import Lanes, Refused, Start, Waiting
 from pulse_delivery.domain.limits import LaneLimits
@@ -28,6 +28,7 @@ LIMITS = st.builds(
 RATES = st.none() | st.builds(Rate, per_s=st.sampled_from([0.25, 1.0, 4.0, 16.0]), burst=st.integers(1, 4))
 """With powers of two, and times that are sums of them, all permits are exact."""
 BOUNDS = {RouteId(f"r{n}"): bound for n, bound in enumerate((1, 3, 16))}
+TENANT_OF = {RouteId("r0"): TenantId("t0"), RouteId("r1"): TenantId("t0"), RouteId("r2"): TenantId("t1")}
 TOOK = st.none() | st.floats(0.01, 5.0)
 LATER = st.sampled_from([0.0, 0.125])
 """Little, so that lanes are not always stuck: they would show little else."""
@@ -52,7 +53,8 @@ class LanesMachine(RuleBasedStateMachine):
         """Finished, or handed back to be shunted."""
         self.held: set[RouteId] = set()
         self.usual: dict[RouteId, float] = {}
-        self.borrowed = 0
+        self.borrowed: list[TenantId] = []
+        """Whose turns have a slot."""
         self.rates: dict[RouteId, Rate] = {}
         self.permits: dict[RouteId, float] = {}
         self.counted_at = 0.0
@@ -120,9 +122,9 @@ class LanesMachine(RuleBasedStateMachine):
         item = self.offered
         self.route_of[item] = route
         was_stuck, was_running = self.is_stuck(route), self.running(route)
-        had_room = self.slots_in_use() < self.limits.slots
+        had_room = self.has_room(route)
         had_permit = self.has_permits(route)
-        match self.lanes.offer(route, item, self.now, in_flight=BOUNDS[route]):
+        match self.lanes.offer(route, item, self.now, tenant=TENANT_OF[route], in_flight=BOUNDS[route]):
             case Start() as start:
                 assert start.item == item
                 assert had_room
@@ -138,7 +140,7 @@ class LanesMachine(RuleBasedStateMachine):
             case Refused(item=refused, reason=reason):
                 assert refused == item
                 assert reason in {"no_slot", "lane_stuck", "lane_full", "rate_limited"}
-                assert reason != "no_slot" or not had_room
+                assert reason != "no_slot" or not (had_room or was_running)
                 assert reason != "lane_stuck" or was_stuck
                 is_full = len(self.waiting[route]) == self.limits.lane_waiting
                 assert reason != "lane_full" or is_full
@@ -164,7 +166,7 @@ class LanesMachine(RuleBasedStateMachine):
         starts = self.lanes.finish(ticket, self.now, took_s=took_s, in_flight=BOUNDS[route])
         assert all(self.route_of[start.item] == route for start in starts)
         assert not starts or route not in self.held
-        self.take_starts(starts)
+        self.take_starts(starts, swaps=True)
 
     @rule()
     def let_attempts_hang(self) -> None:
@@ -224,19 +226,26 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule(route=ROUTES)
     def borrow(self, route: RouteId) -> None:
-        has_slot = self.slots_in_use() < self.limits.slots and self.borrowed < max(1, self.limits.slots // 2)
-        may = self.lanes.borrow_slot(route)
+        has_slot = self.has_room(route) and len(self.borrowed) < max(1, self.limits.slots // 2)
+        may = self.lanes.borrow_slot(route, TENANT_OF[route])
         assert not may or has_slot
         assert may or not has_slot or not self.has_permits(route) or self.waiting[route]
-        self.borrowed += may
         if may:
+            self.borrowed.append(TENANT_OF[route])
             self.spend_permit(route)
 
     @rule()
-    @precondition(lambda self: self.borrowed > 0)
+    @precondition(lambda self: bool(self.borrowed))
     def give_slot_back(self) -> None:
-        self.lanes.return_slot()
-        self.borrowed -= 1
+        self.lanes.return_slot(self.borrowed.pop(0))
+
+    @rule()
+    def let_lanes_go_on(self) -> None:
+        for route in self.lanes.may_go_on():
+            assert self.waiting[route]
+            starts, refused = self.lanes.proceed(route, self.now, in_flight=BOUNDS[route])
+            self.take_starts(starts)
+            self.hand_back_refused(route, refused)
 
     @invariant()
     def every_item_is_in_exactly_one_place(self) -> None:
@@ -276,10 +285,15 @@ class LanesMachine(RuleBasedStateMachine):
             for number, since in enumerate(begun):
                 assert len(begun) - number <= rate.burst + rate.per_s * (begun[-1] - since)
 
-    def take_starts(self, starts: Iterable[Start[int]]) -> None:
-        """Move items from their queues into flight; each lane starts its oldest first."""
+    def take_starts(self, starts: Iterable[Start[int]], *, swaps: bool = False) -> None:
+        """Move items from their queues into flight; each lane starts its oldest first.
+
+        Only a lane that *swaps* a slot may have one although its tenant has its share, so as not to stop.
+        """
         for start in starts:
-            queue = self.waiting[self.route_of[start.item]]
+            route = self.route_of[start.item]
+            assert self.has_room(route) or (swaps and not self.running(route))
+            queue = self.waiting[route]
             if queue:
                 assert queue.pop(0) == start.item, "out of turn"
             assert start.ticket not in self.started
@@ -310,7 +324,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.hand_back(route, [each.item for each in refused])
         for each in refused:
             assert each.reason in {"no_slot", "rate_limited"}
-            assert each.reason != "no_slot" or self.slots_in_use() == self.limits.slots
+            assert each.reason != "no_slot" or not self.has_room(route)
 
     def hand_back(self, route: RouteId, items: list[int]) -> None:
         for item in items:
@@ -320,8 +334,15 @@ class LanesMachine(RuleBasedStateMachine):
     def running(self, route: RouteId) -> int:
         return sum(self.route_of[item] == route for item, _ in self.started.values())
 
+    def has_room(self, route: RouteId) -> bool:
+        """Whether the route's tenant may have one attempt more in flight."""
+        free = self.limits.slots - self.slots_in_use()
+        tenants = sum(self.running(other) for other in BOUNDS if TENANT_OF[other] == TENANT_OF[route])
+        tenants += self.borrowed.count(TENANT_OF[route])
+        return free > self.limits.slots // 4 or tenants < free
+
     def slots_in_use(self) -> int:
-        return len(self.started) + self.borrowed
+        return len(self.started) + len(self.borrowed)
 
     def is_stuck(self, route: RouteId) -> bool:
         begun = [since for item, since in self.started.values() if self.route_of[item] == route]

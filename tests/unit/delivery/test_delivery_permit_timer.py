@@ -3,7 +3,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import Rate
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.limits import LaneLimits
@@ -11,6 +11,7 @@ from pulse_delivery.domain.rates import Rates
 from pulse_delivery.lanes.permit_timer import PermitTimer
 from pulse_runtime.clock import SystemClock
 
+TENANT = TenantId("acme")
 SOON, LATE = RouteId("soon"), RouteId("late")
 RATES = {SOON: Rate(per_s=50, burst=1), LATE: Rate(per_s=0.5, burst=1)}
 WITHIN_S = 1.0
@@ -26,7 +27,7 @@ class Timed:
 
     def offer_two(self, route: RouteId) -> None:
         for item in range(2):
-            self.lanes.offer(route, item, 0.0, in_flight=16)
+            self.lanes.offer(route, item, 0.0, tenant=TENANT, in_flight=16)
         self.timer.check()
 
     def _proceed(self, route: RouteId) -> None:
@@ -69,7 +70,7 @@ async def test_a_lane_that_is_due_first_is_called_first_whoever_came_first() -> 
 async def test_each_that_waits_in_a_lane_is_called_for_in_its_turn() -> None:
     async with running() as timed:
         timed.offer_two(SOON)
-        timed.lanes.offer(SOON, 3, 0.0, in_flight=16)
+        timed.lanes.offer(SOON, 3, 0.0, tenant=TENANT, in_flight=16)
         async with asyncio.timeout(WITHIN_S):
             assert [await timed.called.get() for _ in range(2)] == [SOON, SOON]
         assert timed.lanes.in_flight == 3

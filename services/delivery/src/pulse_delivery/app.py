@@ -234,8 +234,11 @@ def _limits(settings: DeliverySettings) -> LaneLimits:
             effect="few attempts at once: hanging destinations send healthy routes to the siding, which delays them",
         )
     raise_file_limit(slots + _OTHER_FILES, instead=f"lower PULSE_DELIVERY_WORKER_COUNT, which is {slots}")
-    default = LaneLimits()
-    return LaneLimits(slots=slots, held_messages=default.held_messages // settings.delivery_replicas)
+    limits = LaneLimits.of_process(slots=slots, replicas=settings.delivery_replicas)
+    if limits.slots < slots:
+        replicas = settings.delivery_replicas
+        _log.info("delivery_worker_count_bounded", wanted=slots, slots=limits.slots, replicas=replicas)
+    return limits
 
 
 def _consumers(bus: Connection, limits: LaneLimits, kinds: Collection[str], clock: Clock) -> dict[str, PullConsumer]:

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_delivery.domain.limits import LaneLimits
 
 T = TypeVar("T")
@@ -17,6 +17,8 @@ class Lane(Generic[T]):
     """The state of one lane. It knows its own bounds; the budget that lanes share is `Lanes`' business."""
 
     route: RouteId
+    tenant: TenantId | None = None
+    """None until something was offered."""
     started: dict[int, float] = field(default_factory=dict[int, float])
     """When each attempt in flight began, in the order of their beginning, by ticket."""
     waiting: "deque[T]" = field(default_factory=deque)

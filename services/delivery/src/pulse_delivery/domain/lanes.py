@@ -1,16 +1,17 @@
 """The lanes: who may be attempted now, who waits, who moves to the siding. Synchronous; returns the effects.
 
 Every message offered is in exactly one place: in flight (a ticket), waiting in its lane, or handed back to be
-shunted. No lane waits for another: what finds no slot goes to the siding at once. What only has to wait for a permit of
-its route's rate waits in the lane if it is due soon, holds no slot, and is started by whoever watches `next_due_at`.
+shunted. No lane waits for another: what finds no slot, and nothing of its own route in flight, goes to the siding at
+once. What only has to wait for a permit of its route's rate waits in the lane if it is due soon, holds no slot, and is
+started by whoever watches `next_due_at`.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, Generic, TypeVar
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_delivery.domain.due import DueRoutes
 from pulse_delivery.domain.lane import Lane
 from pulse_delivery.domain.limits import LaneLimits
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 _MAX_REMEMBERED: Final = 10_000
 """Idle lanes whose usual duration is remembered."""
+_KEPT_FREE: Final = 4
+"""One slot in so many is for tenants that have fewer attempts in flight than slots are free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Lanes(Generic[T]):
         self._lanes: dict[RouteId, Lane[T]] = {}
         self._tickets = count(1)
         self._route_of: dict[int, RouteId] = {}
+        self._in_flight_of: Counter[TenantId | None] = Counter()
         self._borrowed = 0
         self._waiting = 0
         self._busy = 0
@@ -74,20 +78,23 @@ class Lanes(Generic[T]):
         """Lanes with an attempt in flight."""
         return self._busy
 
-    def borrow_slot(self, route: RouteId) -> bool:
+    def borrow_slot(self, route: RouteId, tenant: TenantId) -> bool:
         """Take a slot and a permit for a turn of the route, or neither; turns together get at most half of the slots.
 
         What waits for a permit in the route's lane is older, and goes first.
         """
-        if self.in_flight >= self._limits.slots or self._borrowed >= max(1, self._limits.slots // 2):
+        if not self._has_slot(tenant) or self._borrowed >= max(1, self._limits.slots // 2):
             return False
         if route in self._due or not self._rates.take(route):
             return False
         self._borrowed += 1
+        self._in_flight_of[tenant] += 1
         return True
 
-    def return_slot(self) -> None:
+    def return_slot(self, tenant: TenantId) -> None:
+        """Give back a slot that a turn of this tenant has borrowed."""
         self._borrowed -= 1
+        self._ended(tenant)
 
     @property
     def next_due_at(self) -> float | None:
@@ -106,18 +113,22 @@ class Lanes(Generic[T]):
         """Return in how long the route may make its *nth* attempt from now by its rate; 0 if it may now."""
         return self._rates.wait_s(route, nth)
 
-    def offer(self, route: RouteId, item: T, now: float, *, in_flight: int) -> Start[T] | Waiting | Refused[T]:
+    def offer(
+        self, route: RouteId, item: T, now: float, *, tenant: TenantId, in_flight: int
+    ) -> Start[T] | Waiting | Refused[T]:
         """Find a place for *item*. *now* is net of the process's own lag; *in_flight* is the route's own bound."""
         lane = self._lane(route)
+        lane.tenant = tenant
         stuck = lane.is_stuck(now, self._limits)
         if lane.is_held:
             return self._wait(lane, item)
         if not lane.waiting and len(lane.started) < self._cap(lane, in_flight, stuck=stuck):
-            if self.in_flight >= self._limits.slots:
-                return Refused(item=item, reason="no_slot")
-            if self._rates.take(route):
+            if not self._has_slot(tenant):
+                if not lane.started:
+                    return Refused(item=item, reason="no_slot")
+            elif self._rates.take(route):
                 return self._start(lane, item, now)
-            if not stuck:
+            elif not stuck:
                 return self._wait_for_permit(lane, item)
         if stuck:
             return Refused(item=item, reason="lane_stuck")
@@ -128,9 +139,10 @@ class Lanes(Generic[T]):
         lane = self._lanes[self._route_of.pop(ticket)]
         del lane.started[ticket]
         self._busy -= not lane.started
+        self._ended(lane.tenant)
         if took_s is not None:
             lane.learn(took_s)
-        return self._start_waiting(lane, now, in_flight)
+        return self._start_waiting(lane, now, in_flight, swaps=True)
 
     def hold(self, route: RouteId) -> None:
         """Gather the route's messages in its lane: the last of its siding are being delivered."""
@@ -174,6 +186,15 @@ class Lanes(Generic[T]):
         stuck = [lane.route for lane in self._lanes.values() if lane.waiting and lane.is_stuck(now, self._limits)]
         return [(route, self.withdraw(route)) for route in stuck]
 
+    def may_go_on(self) -> list[RouteId]:
+        """Return the routes whose lane wants to `proceed`: it waited for slots, not only for its own attempts."""
+        return [
+            lane.route
+            for lane in self._lanes.values()
+            if lane.waiting and lane.started and not lane.is_held and lane.route not in self._due
+            if len(lane.started) < self._cap(lane, self._limits.lane_in_flight, stuck=False)
+        ]
+
     def stuck(self, now: float) -> list[RouteId]:
         """Return the routes of the lanes that are stuck, waiting or not."""
         return [lane.route for lane in self._lanes.values() if lane.started and lane.is_stuck(now, self._limits)]
@@ -195,6 +216,16 @@ class Lanes(Generic[T]):
         usual_s = lane.usual_s or self._limits.stuck_after_s
         return max(usual_s, self._rates.wait_s(lane.route, len(lane.waiting)))
 
+    def _has_slot(self, tenant: TenantId | None) -> bool:
+        """Whether the tenant may have one attempt more in flight."""
+        free = self._limits.slots - self.in_flight
+        return free > self._limits.slots // _KEPT_FREE or self._in_flight_of[tenant] < free
+
+    def _ended(self, tenant: TenantId | None) -> None:
+        self._in_flight_of[tenant] -= 1
+        if not self._in_flight_of[tenant]:
+            del self._in_flight_of[tenant]
+
     def _cap(self, lane: Lane[T], in_flight: int, *, stuck: bool) -> int:
         busy = max(1, self._busy + (not lane.started))
         share = max(1, min(self._limits.slots // busy, self._limits.lane_in_flight))
@@ -206,15 +237,17 @@ class Lanes(Generic[T]):
         self._busy += not lane.started
         lane.started[ticket] = max(now, self._forgiven_until)
         self._route_of[ticket] = lane.route
+        self._in_flight_of[lane.tenant] += 1
         return Start(ticket=ticket, item=item)
 
-    def _start_waiting(self, lane: Lane[T], now: float, in_flight: int) -> list[Start[T]]:
+    def _start_waiting(self, lane: Lane[T], now: float, in_flight: int, *, swaps: bool = False) -> list[Start[T]]:
+        """Start what waits and may. One that *swaps* has just given back a slot, and never stops for want of one."""
         starts: list[Start[T]] = []
         self._due.discard(lane.route)
         while (
             lane.waiting
             and not lane.is_held
-            and self.in_flight < self._limits.slots
+            and (self._has_slot(lane.tenant) or (swaps and not lane.started))
             and len(lane.started) < self._cap(lane, in_flight, stuck=lane.is_stuck(now, self._limits))
         ):
             if not self._rates.take(lane.route):

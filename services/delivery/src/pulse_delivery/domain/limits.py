@@ -1,8 +1,12 @@
 """The bounds of the fast lane, each with the invariant it protects (ADR 0019)."""
 
 from dataclasses import dataclass
+from typing import Final, Self
 
 from pulse_contracts.topology import DELIVER_MAX_ACK_PENDING
+
+_FOR_WHAT_COMES: Final = 4
+"""Of what a process may hold, one part in so many is never in flight: attempts that all hang stop no pulling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +38,12 @@ class LaneLimits:
     """Bodies in the hands of turns, beyond one a turn: bounds what large messages make of their growth."""
     prefetch: int = 1024
     """Messages that wait unread in the process, of one kind: bounds what a killed process delays."""
+
+    @classmethod
+    def of_process(cls, *, slots: int, replicas: int) -> Self:
+        """Return the bounds of one of so many processes, which hold together what one alone would.
+
+        It has fewer slots than wanted if it could not hold as many messages.
+        """
+        held = cls().held_messages // replicas
+        return cls(slots=max(1, min(slots, held - held // _FOR_WHAT_COMES)), held_messages=held)

@@ -179,8 +179,9 @@ class FastLane:
             self._offer(item)
 
     def _offer(self, item: Held) -> None:
-        route = item.destination.route
-        match self._lanes.offer(route.route_id, item, self._now(), in_flight=route.policy.in_flight):
+        route, now = item.destination.route, self._now()
+        in_flight = route.policy.in_flight
+        match self._lanes.offer(route.route_id, item, now, tenant=route.tenant_id, in_flight=in_flight):
             case Start() as start:
                 self._start([start])
             case Waiting():
@@ -349,6 +350,8 @@ class FastLane:
             for item in items:
                 self._refuse(item, "lane_stuck")
         self._give_way()
+        for route in self._lanes.may_go_on():
+            self._proceed(route)
         self._limit_pulling()
         self._metrics.lanes_busy.set(self._lanes.busy)
         self._metrics.slots_in_use.set(self._lanes.in_flight)

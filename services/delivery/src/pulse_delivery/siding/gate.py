@@ -75,14 +75,14 @@ class FastLaneGate:
             elif not self._places.may_grow(address):
                 await self._clock.sleep(_SLOT_RETRY_S)
             elif await self._places.enter(address, is_called_off):
-                if not is_called_off() and self._lanes.borrow_slot(address.route):
+                if not is_called_off() and self._lanes.borrow_slot(address.route, address.tenant):
                     return True
                 self._places.leave(address)
                 await self._clock.sleep(_SLOT_RETRY_S)
         return False
 
     def return_slot(self, address: RouteAddress) -> None:
-        self._lanes.return_slot()
+        self._lanes.return_slot(address.tenant)
         self._places.leave(address)
 
     def rest(self, address: RouteAddress, until: datetime) -> None:
