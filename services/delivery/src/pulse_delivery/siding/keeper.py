@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -153,8 +154,11 @@ class TurnKeeper:
     def _begin(
         self, address: RouteAddress, group: asyncio.TaskGroup, *, wait_s: float = 0.0, left_behind: str | None = None
     ) -> None:
-        failed = self._troubles.take_failure(address)
-        rest = self._roster.recall(address) or (after_failure(failed, self._clock.now()) if failed else None)
+        failed, rest = self._troubles.take_failure(address), self._roster.recall(address)
+        if rest:
+            wait_s = 0.0
+        elif failed:
+            rest = after_failure(failed, self._clock.now())
         turn = Turn(address, self._tools, rest=rest, left_behind=left_behind)
         self._turns[address] = turn
         name = f"delivery.turn[{address.route}]"
@@ -162,7 +166,9 @@ class TurnKeeper:
 
     async def _serve(self, address: RouteAddress, turn: Turn, wait_s: float) -> None:
         try:
-            await self._clock.sleep(wait_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._tools.stopping.wait()
             await turn.run()
         except* BusError as group:
             # The messages are safe in the siding; a look starts the turn again, after a while and half-open.
