@@ -48,6 +48,8 @@ FROZEN_S = 3 * ACK_WAIT_S
 """A message may come to a frozen process, and so to each of them, before it comes to one that runs."""
 IN_HAND_S = 4.0
 """So long an attempt and its acknowledgement take at most: the deadline, then the attempt's record gathers."""
+ARRIVES_WITHIN_S = 0.5
+"""So soon what a process had sent when it was struck is with the receiver."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,11 +130,12 @@ class Campaign:
     def in_hand(self) -> set[str]:
         """The matches that the process may have had in hand when it was struck.
 
-        What it had tried just before, or tries when it wakes: its own connections tell. What was on its way into the
-        siding comes from there and, to any process, once more: the server tells.
+        What it had tried just before: its own connections tell. What it still held when it wakes is another's by then.
+        What was on its way into the siding comes from there and, to any process, once more: the server tells.
         """
-        pid, since = self.victim.child.pid, self.struck_at - IN_HAND_S
-        return self.moving | {r.webhook_id for r in self.receiver.received if r.sender == pid and r.at >= since}
+        pid, since, until = self.victim.child.pid, self.struck_at - IN_HAND_S, self.struck_at + ARRIVES_WITHIN_S
+        tried = {r.webhook_id for r in self.receiver.received if r.sender == pid and since <= r.at <= until}
+        return self.moving | tried
 
     async def note_moving(self) -> None:
         async with self.pulse.bus() as bus:

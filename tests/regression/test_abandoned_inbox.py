@@ -14,16 +14,20 @@ from pulse_runtime.clock import SystemClock
 from pulse_testkit.nats import Bus
 from pulse_testkit.proxy import TcpProxy
 
+INFO = "$JS.API.STREAM.INFO.DELIVERY"
+"""Answered once the server knows of what was subscribed to before."""
+
 
 async def test_a_consumer_that_ended_during_a_standstill_is_forgotten(bus: Bus) -> None:
     async with TcpProxy(bus.nats.port) as proxy:
         connection = await bus.connect("delivery", port=proxy.port)
+        await connection.request(INFO, timeout_s=5)
         before = await _subscriptions(bus)
         consumer = PullConsumer(
             connection, "DELIVERY", deliver_consumer("webhook").name, clock=SystemClock(), capacity=1
         )
         pulling = asyncio.create_task(consumer.run(), name="test.pull")
-        await connection.request("$JS.API.STREAM.INFO.DELIVERY", timeout_s=5)
+        await connection.request(INFO, timeout_s=5)
         assert await _subscriptions(bus) == before + 1
 
         proxy.blackhole()
@@ -35,7 +39,7 @@ async def test_a_consumer_that_ended_during_a_standstill_is_forgotten(bus: Bus) 
         proxy.reset()
         await asyncio.wait_for(restored.wait(), 10)
 
-        await connection.request("$JS.API.STREAM.INFO.DELIVERY", timeout_s=5)
+        await connection.request(INFO, timeout_s=5)
         assert await _subscriptions(bus) == before
 
 
