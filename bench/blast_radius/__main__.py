@@ -44,7 +44,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 async def _play(options: argparse.Namespace) -> int:
-    """Play the steps; returns 1 if a step misses its goal or something is lost."""
+    """Play the steps; returns 1 if a step misses its goal, a process its ceiling, or something is lost."""
     pace = Pace(seconds=options.seconds, rate_per_s=options.rate)
     async with open_bench(lambda strands: open_system(options.system, strands), options.routes, pace) as bench:
         steps = [parse_step(name) for name in options.steps]
@@ -83,8 +83,11 @@ def _judge(outcome: Outcome, *, strict: bool) -> int:
         verdict = f"{'within' if result.meets(goal) else 'MISSED'} {goal.factor:g} x + {goal.extra_ms:g} ms"
         latencies = f"{result.calm_p99_ms:.1f} -> {result.hostile_p99_ms:.1f} ms"
         print(f"{outcome.system} {result.step:14} healthy p99 {latencies}, {ratios}: {verdict}")
+        for process in result.over_ceilings():
+            print(f"{outcome.system} {result.step:14} OVER ITS CEILING {process}")
     print(outcome.balance)
-    return int(outcome.balance.lost > 0 or not all(result.meets(goal) for result in outcome.results))
+    is_fine = all(result.meets(goal) and not result.over_ceilings() for result in outcome.results)
+    return int(outcome.balance.lost > 0 or not is_fine)
 
 
 def _options() -> argparse.Namespace:

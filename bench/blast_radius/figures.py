@@ -30,6 +30,23 @@ GATE: Final = Goal(factor=2 * GOAL.factor, extra_ms=2 * GOAL.extra_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """What one process may use at most, whatever stands beside it."""
+
+    rss_mib: float
+    sockets: int
+
+
+CEILINGS: Final[Mapping[str, Ceiling]] = {
+    "ingest": Ceiling(rss_mib=256, sockets=512),
+    "router": Ceiling(rss_mib=256, sockets=64),
+    "delivery": Ceiling(rss_mib=256, sockets=4096 + 64),
+    "nats": Ceiling(rss_mib=512, sockets=128),
+}
+"""Of Pulse. Delivery's sockets are its slots, and what it needs beside them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """Of the healthy routes in one round."""
 
@@ -87,6 +104,14 @@ class StepResult:
     def meets(self, goal: Goal) -> bool:
         """Whether the median p99 beside hostility is within the goal for the median p99 without."""
         return self.hostile_p99_ms <= goal.bound_ms(self.calm_p99_ms)
+
+    def over_ceilings(self) -> list[str]:
+        """Name the processes that used more than they may."""
+        return [
+            f"{process}: {used.rss_mib:.0f} MiB and {used.sockets:,} sockets"
+            for process, used in self.usage.items()
+            if (most := CEILINGS.get(process)) and (used.rss_mib > most.rss_mib or used.sockets > most.sockets)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,13 +58,13 @@ def _notes(records: Iterable[Record]) -> list[str]:
     lines: list[str] = []
     for record in records:
         balance, first = record.balance, record.rows[0]
-        kept = f"delivered {balance.delivered:,}, dead-lettered {balance.dead_lettered:,}, **lost {balance.lost:,}**"
+        kept = f"delivered {balance.delivered:,}, twice {balance.duplicates:,}, dead-lettered {balance.dead_lettered:,}"
         most = ", ".join(
-            f"{process} {usage.rss_mib:.0f} MiB and {usage.descriptors:,} descriptors"
+            f"{process} {usage.rss_mib:.0f} MiB and {usage.sockets:,} sockets"
             for process, usage in record.usage.items()
         )
         pace = f"{first.routes:,} routes, {record.rate_per_s:g} messages a second, {first.pairs} pairs"
-        books = f"sent {balance.sent:,}, acknowledged {balance.acknowledged:,}, {kept}"
+        books = f"sent {balance.sent:,}, acknowledged {balance.acknowledged:,}, {kept}, **lost {balance.lost:,}**"
         when = f"{record.at[:10]}, {record.machine}"
         lines.append(f"* {_NAMES[first.system]}, {pace}: {books}; at most {most}. {when}.")
     return lines

@@ -25,6 +25,7 @@ async def test_healthy_routes_do_not_notice_hostile_ones(tmp_path: Path) -> None
     assert outcome.balance.lost == outcome.balance.waiting == 0, figures
     assert outcome.balance.acknowledged == outcome.balance.sent, figures
     assert outcome.results[0].meets(GATE), figures
+    assert not outcome.results[0].over_ceilings()
 
 
 async def test_the_gate_stops_inline_delivery(tmp_path: Path) -> None:
