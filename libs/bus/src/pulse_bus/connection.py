@@ -134,8 +134,8 @@ class Connection:
 
     async def abandon(self, subscription: Subscription) -> None:
         """Forget a subscription whose draining was cut off: else it is made anew after each reconnect, for good."""
-        subscription._stop_processing()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - a cut `drain` leaves its task
-        self._client._remove_sub(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - and its entry
+        subscription._stop_processing()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - only `drain` ends its task, and was cut off
+        self._client._remove_sub(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - only `drain` takes it off the list
         if self._client.is_connected:
             # Again: it may have reconnected since, and so subscribed.
             await self._client._send_unsubscribe(subscription._id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - public `unsubscribe` refuses after `drain`

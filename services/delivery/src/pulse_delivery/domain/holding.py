@@ -12,12 +12,9 @@ unused what they were promised. A kind that cannot be reached holds its part and
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
-from pulse_delivery.domain.limits import LaneLimits
-
-_KEPT_FREE: Final = 4
-"""The lanes may fill all but one part in so many, and that part may be promised."""
+from pulse_delivery.domain.limits import FOR_WHAT_COMES, LaneLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +86,9 @@ class Holding:
     @property
     def most_at_once(self) -> Load:
         """What may be promised to a kind at most; a message larger than this could never be taken."""
-        return self._most.over(_KEPT_FREE * max(1, len(self._kinds)))
+        return self._most.over(FOR_WHAT_COMES * max(1, len(self._kinds)))
 
     def excess(self, in_lanes: int) -> int:
         """Return how many of the messages *in_lanes* are too many; at least 1 while the bodies are too large."""
-        most = self._most - self._most.over(_KEPT_FREE)
+        most = self._most - self._most.over(FOR_WHAT_COMES)
         return max(0, in_lanes - most.messages, int(self.held.size_bytes > most.size_bytes))

@@ -5,8 +5,8 @@ from typing import Final, Self
 
 from pulse_contracts.topology import DELIVER_MAX_ACK_PENDING
 
-_FOR_WHAT_COMES: Final = 4
-"""Of what a process may hold, one part in so many is never in flight: attempts that all hang stop no pulling."""
+FOR_WHAT_COMES: Final = 4
+"""Of what a process may hold, lanes fill all but one part in so many: attempts that all hang stop no pulling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,4 +46,4 @@ class LaneLimits:
         It has fewer slots than wanted if it could not hold as many messages.
         """
         held = cls().held_messages // replicas
-        return cls(slots=max(1, min(slots, held - held // _FOR_WHAT_COMES)), held_messages=held)
+        return cls(slots=max(1, min(slots, held - held // FOR_WHAT_COMES)), held_messages=held)
