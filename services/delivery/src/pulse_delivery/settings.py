@@ -15,8 +15,8 @@ class DeliverySettings(ServiceSettings):
         default=4096,
         ge=1,
         validation_alias=AliasChoices("PULSE_DELIVERY_WORKER_COUNT", "DELIVERY_WORKER_COUNT"),
-        description="Slot budget: attempts in flight at once in this process, over all routes. Of several replicas "
-        "each has fewer if it could not hold as many messages.",
+        description="Slot budget: attempts in flight at once in this process, over all routes; fewer if it could not "
+        "hold as many messages, 3675 of one process.",
     )
     delivery_replicas: Annotated[int, Unit("processes")] = Field(
         default=1,
