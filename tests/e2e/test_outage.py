@@ -9,7 +9,7 @@ import pytest
 from support import names
 from support.names import NameService
 from support.pulse import Pulse, running
-from support.receiver import Receiver, always, listening
+from support.receiver import Receiver, always, listening, takes
 from support.tenant import Device, Route
 from support.waiting import eventually
 
@@ -28,6 +28,7 @@ NOTICED_S = 10.0
 STOPS_S = 20.0
 REPLICAS = 20
 """The part of one of so many is full when the outage is noticed: so a test sees the pulling stop."""
+ANSWERS_AFTER_S = 0.3
 APART_S = 3.0
 NAMES_KEPT_S = 10
 """As long as the answers of the name service are used anyway."""
@@ -145,6 +146,8 @@ async def test_pulling_stops_and_nothing_is_shunted_while_nobody_can_be_reached(
             sent |= await fleet.send_for(INTERVAL_S)
     sent |= await _expect_pulling_to_stop(fleet, sent, receiver)
 
+    # What gathered meanwhile is more than the process holds, and leaves more slowly than it could be taken.
+    receiver.behaviour["/hook"] = takes(ANSWERS_AFTER_S)
     way_out.open()
     await _expect_all_to_resume(fleet, sent, receiver)
     await eventually(lambda: receiver.of("/troubled"), what="the troubled route")

@@ -47,6 +47,19 @@ def test_a_quarter_may_be_promised_and_is_shared_evenly() -> None:
     assert holding().room("webhook", {}, is_down=False) == load(100, 1_000)
 
 
+def test_a_backlog_of_an_outage_comes_no_faster_than_lanes_take_it() -> None:
+    """Else messages would be handed back as too many that only came all at once."""
+    made = holding(("nats", 600, 1))
+    assert made.room("webhook", {}, is_down=False) == load(100, 1_000)
+    assert made.room("webhook", {}, is_down=False, was_down=True) == load(100, 1_000)
+    made = holding(("nats", 870, 1))
+    assert made.room("webhook", {}, is_down=False) == load(100, 1_000)
+    room = made.room("webhook", {"nats": load(15, 0)}, is_down=False, was_down=True)
+    assert room == load(10, 1_000)
+    made = holding(("nats", 900, 1))
+    assert made.room("webhook", {}, is_down=False, was_down=True).messages == 0
+
+
 def test_when_less_is_left_that_is_shared_evenly() -> None:
     assert holding(("nats", 1_050, 10)).room("webhook", {}, is_down=False) == load(50, 500)
 

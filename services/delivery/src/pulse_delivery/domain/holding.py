@@ -6,7 +6,8 @@
 
 The last quarter is for what comes, and no more than it may be promised in all. Before it is used up, lanes whose
 messages wait hand them back, the slowest first, so that no lane stops the pulling of all, also while other kinds leave
-unused what they were promised. A kind that cannot be reached holds its part and leaves the others theirs.
+unused what they were promised. A kind that cannot be reached holds its part and leaves the others theirs; just after
+that nothing is promised of the last quarter, so that what gathered meanwhile comes no faster than it leaves.
 """
 
 from collections import defaultdict
@@ -70,13 +71,14 @@ class Holding:
         self._held[kind] -= one
         self.held -= one
 
-    def room(self, kind: str, promised: Mapping[str, Load], *, is_down: bool) -> Load:
+    def room(self, kind: str, promised: Mapping[str, Load], *, is_down: bool, was_down: bool = False) -> Load:
         """Return how much may be promised to a kind; *promised* is what every kind has been promised.
 
         Each gets an even part of what is left, less what the others have not given back yet. A kind that is down holds
-        its messages for as long as that lasts, so it stops earlier: with n kinds at one part in n + 1.
+        its messages for as long as that lasts, so it stops earlier: with n kinds at one part in n + 1. One that *was
+        down* just now has a backlog and gets no more than lanes hold without handing anything back.
         """
-        left, kinds = self._most - self.held, max(1, len(self._kinds))
+        left, kinds = (self._most_in_lanes if was_down else self._most) - self.held, max(1, len(self._kinds))
         others = Load.total(load for other, load in promised.items() if other != kind)
         room = left.over(kinds).least(left - others, self.most_at_once)
         if is_down:
@@ -90,5 +92,9 @@ class Holding:
 
     def excess(self, in_lanes: int) -> int:
         """Return how many of the messages *in_lanes* are too many; at least 1 while the bodies are too large."""
-        most = self._most - self._most.over(FOR_WHAT_COMES)
+        most = self._most_in_lanes
         return max(0, in_lanes - most.messages, int(self.held.size_bytes > most.size_bytes))
+
+    @property
+    def _most_in_lanes(self) -> Load:
+        return self._most - self._most.over(FOR_WHAT_COMES)

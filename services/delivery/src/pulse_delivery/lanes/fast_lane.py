@@ -368,9 +368,12 @@ class FastLane:
             excess -= len(items)
 
     def _limit_pulling(self) -> None:
+        if self._draining:
+            return
+        forgiven_since = self._clock.monotonic() - _FORGIVEN_S
         for kind, consumer in self._consumers.items():
-            is_down = self._outage.is_down(kind)
-            room = Load() if self._draining else self._holding.room(kind, self._promised(), is_down=is_down)
+            is_down, was_down = self._outage.is_down(kind), self._outage.ended_since(kind, forgiven_since)
+            room = self._holding.room(kind, self._promised(), is_down=is_down, was_down=was_down)
             prefetch = _TRICKLE if is_down else self._limits.prefetch
             consumer.set_capacity(min(prefetch, room.messages), room.size_bytes)
             self._outage.stalled(kind, is_stalled=is_down and not consumer.promised[0])
