@@ -9,6 +9,7 @@ from pulse_runtime.clock import SystemClock
 from pulse_storage import routes
 from pulse_storage.feed import Feed
 from pulse_storage.pool import Connection, Pool
+from pulse_storage.route_listing import for_delivery, for_matching
 from pulse_storage.routes import RouteNameTaken, SealedSecrets, StoredRoute, TooManyRoutes
 from pulse_testkit.postgres import Database
 
@@ -26,9 +27,9 @@ async def test_a_route_is_read_back_by_everyone_with_what_each_may_know(database
     await routes.create(control, created, {"max_attempts": 3}, "op")
 
     async with (await database.pool("pulse_router")).acquire() as connection:
-        [matching] = await routes.list_for_matching(connection)
+        [matching] = await for_matching().refresh(connection)
     async with (await database.pool("pulse_delivery")).acquire() as connection:
-        [delivering] = await routes.list_for_delivery(connection)
+        [delivering] = await for_delivery().refresh(connection)
 
     assert (matching.payload_filter, matching.config, matching.policy.max_attempts) == (
         {"t": {"$gt": 80}},
@@ -67,7 +68,7 @@ async def test_a_deleted_route_leaves_a_tombstone_and_frees_its_name(database: D
     await routes.create(control, successor, {}, "op")
 
     async with (await database.pool("pulse_router")).acquire() as connection:
-        listed = await routes.list_for_matching(connection)
+        listed = await for_matching().refresh(connection)
     assert {route.route_id: route.deleted for route in listed} == {
         created.route.route_id: True,
         successor.route.route_id: False,
@@ -100,9 +101,9 @@ async def test_a_policy_that_cannot_be_read_costs_only_its_own_route(database: D
     await routes.create(control, stored_route(tenant=GLOBEX), {"from_a_later_version": 1}, "op")
 
     async with (await database.pool("pulse_router")).acquire() as connection:
-        matching = await routes.list_for_matching(connection)
+        matching = await for_matching().refresh(connection)
     async with (await database.pool("pulse_delivery")).acquire() as connection:
-        delivering = await routes.list_for_delivery(connection)
+        delivering = await for_delivery().refresh(connection)
 
     assert [route.tenant_id for route in matching] == [ACME]
     assert [stored.route.tenant_id for stored in delivering] == [ACME]
@@ -117,7 +118,7 @@ class Follower:
         self.feed = Feed(dsn, routes.CHANNEL, self._refresh, service="router", clock=SystemClock())
 
     async def _refresh(self, connection: Connection) -> None:
-        self.names = {route.name for route in await routes.list_for_matching(connection)}
+        self.names = {route.name for route in await for_matching().refresh(connection)}
         self._changed.set()
 
     async def until(self, names: set[str]) -> None:
@@ -169,7 +170,7 @@ async def test_each_change_of_any_route_of_a_tenant_is_its_next_generation(datab
     await routes.update(control, first, {}, actor="op", action="route.update")
 
     async with (await database.pool("pulse_router")).acquire() as connection:
-        listed = {route.route_id: route.generation for route in await routes.list_for_matching(connection)}
+        listed = {route.route_id: route.generation for route in await for_matching().refresh(connection)}
     assert listed == {first.route.route_id: 3, second.route.route_id: 2}
     owner = await database.owner()
     history = await owner.fetch("SELECT route_id::text, revision, generation FROM route_revisions ORDER BY generation")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from router_builders import envelope, route
 
-from pulse_contracts.ids import RouteId
+from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import Route
 from pulse_matching.expression import Message
 from pulse_matching.reference import matches_route
@@ -111,6 +111,16 @@ def test_only_changed_routes_are_compiled_again() -> None:
     after = build_table([route("same"), route("edited", revision=2), route("new")], before)
     kept = [compiled for key, compiled in after.compiled.items() if before.compiled.get(key) is compiled]
     assert [compiled.route.route_id for compiled in kept] == ["same"]
+
+
+def test_only_the_tenant_of_a_changed_route_is_indexed_again() -> None:
+    """However many routes the others have, an edit does not hold up their messages."""
+    mine, theirs = TenantId("acme"), TenantId("globex")
+    before = build_table([route("r"), route("other", tenant=theirs)])
+    for edited in (route("r", revision=2), route("r", revision=2, deleted=True)):
+        after = build_table([edited, route("other", tenant=theirs)], before)
+        assert after.indexes[theirs] is before.indexes[theirs]
+        assert after.indexes.get(mine) is not before.indexes[mine]
 
 
 def test_an_edit_takes_effect() -> None:

@@ -1,14 +1,13 @@
-"""The table ``message_routes``: reading all of it as a service, changing one tenant's part as its operator."""
+"""The table ``message_routes``: its rows, and changing one tenant's part as its operator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import asyncpg
 
 from pulse_contracts.ids import RouteId, TenantId
-from pulse_contracts.routes import InvalidPolicy, Route, parse_policy
-from pulse_runtime.events import ROUTE_SKIPPED
+from pulse_contracts.routes import Route, parse_policy
 from pulse_storage.errors import translated_transaction
 from pulse_storage.pool import Connection, Pool
 from pulse_storage.queries import sql
@@ -16,7 +15,6 @@ from pulse_storage.queries import sql
 CHANNEL = "pulse_routes"
 MAX_ROUTES: Final = 1000
 """Of one tenant, so that the matches of one message fit one atomic batch."""
-R = TypeVar("R")
 
 
 class RouteNameTaken(Exception):
@@ -51,21 +49,11 @@ class StoredRoute:
     secrets: SealedSecrets | None
 
 
-async def list_for_matching(connection: Connection) -> list[Route]:
-    """Return every tenant's readable routes, tombstones included, without secrets."""
-    return _readable(await connection.fetch(sql("routes_match")), _route)
-
-
-async def list_for_delivery(connection: Connection) -> list[StoredRoute]:
-    """Return every tenant's readable routes, tombstones included, with their sealed secrets."""
-    return _readable(await connection.fetch(sql("routes_deliver")), _stored)
-
-
 async def list_of_tenant(pool: Pool, tenant: TenantId) -> list[StoredRoute]:
     """Return one tenant's routes that are not deleted, by name."""
     async with translated_transaction(pool, tenant) as connection:
-        rows: Sequence[asyncpg.Record] = await connection.fetch(sql("routes_deliver"))
-    return sorted((_stored(row) for row in rows if not row["deleted"]), key=lambda stored: stored.route.name)
+        rows: Sequence[asyncpg.Record] = await connection.fetch(sql("routes_deliver"), None)
+    return sorted((stored_route(row) for row in rows if not row["deleted"]), key=lambda stored: stored.route.name)
 
 
 async def create(
@@ -146,29 +134,16 @@ def _sealed(secrets: SealedSecrets | None) -> tuple[bytes | None, str | None]:
     return (secrets.ciphertext, secrets.key_id) if secrets else (None, None)
 
 
-def _readable(rows: Sequence[asyncpg.Record], read: Callable[[asyncpg.Record], R]) -> list[R]:
-    """Leave out a route that this version cannot read: one row of one tenant stops nobody else's routes."""
-    found: list[R] = []
-    for row in rows:
-        try:
-            found.append(read(row))
-        except InvalidPolicy as exc:
-            from pulse_runtime.logging import get_logger  # noqa: PLC0415 - rare, and commands that never log load it for long
-
-            get_logger(__name__).warning(
-                ROUTE_SKIPPED, tenant_id=row["tenant_id"], route_id=row["route_id"], error=str(exc)
-            )
-    return found
-
-
-def _stored(row: asyncpg.Record) -> StoredRoute:
+def stored_route(row: asyncpg.Record) -> StoredRoute:
+    """Read a row with its secrets; raises `InvalidPolicy`."""
     sealed = None
     if row["secrets"] is not None:
         sealed = SealedSecrets(key_id=row["secrets_key_id"], ciphertext=row["secrets"])
-    return StoredRoute(route=_route(row), secrets=sealed)
+    return StoredRoute(route=matched_route(row), secrets=sealed)
 
 
-def _route(row: asyncpg.Record) -> Route:
+def matched_route(row: asyncpg.Record) -> Route:
+    """Read a row; raises `InvalidPolicy`."""
     return Route(
         route_id=RouteId(row["route_id"]),
         tenant_id=TenantId(row["tenant_id"]),

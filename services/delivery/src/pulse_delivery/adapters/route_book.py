@@ -12,6 +12,7 @@ from pulse_runtime.logging import get_logger
 from pulse_storage import routes
 from pulse_storage.feed import Feed
 from pulse_storage.pool import Connection
+from pulse_storage.route_listing import for_delivery
 from pulse_storage.sealing import KeyRing, SecretsUnreadable
 
 _log = get_logger(__name__)
@@ -33,6 +34,7 @@ class RouteBook:
 
     def __init__(self, dsn: str, keys: KeyRing, clock: Clock) -> None:
         self._keys = keys
+        self._listing = for_delivery()
         self._destinations: dict[RouteId, Destination] = {}
         self._changed = asyncio.Condition()
         self.feed = Feed(dsn, routes.CHANNEL, self._refresh, service="delivery", clock=clock)
@@ -72,7 +74,7 @@ class RouteBook:
             await self._changed.wait()
 
     async def _refresh(self, connection: Connection) -> None:
-        await self.learn(await routes.list_for_delivery(connection))
+        await self.learn(await self._listing.refresh(connection))
 
     async def learn(self, listed: Iterable[routes.StoredRoute]) -> None:
         """Take *listed* for all routes that there are."""

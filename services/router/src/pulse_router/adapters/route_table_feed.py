@@ -8,6 +8,7 @@ from pulse_runtime.metrics import RouterMetrics
 from pulse_storage import routes
 from pulse_storage.feed import Feed
 from pulse_storage.pool import Connection
+from pulse_storage.route_listing import for_matching
 
 _log = get_logger(__name__)
 
@@ -18,10 +19,11 @@ class RouteTableFeed:
     def __init__(self, dsn: str, metrics: RouterMetrics, clock: Clock) -> None:
         self._metrics = metrics
         self.table = RouteTable()
+        self._listing = for_matching()
         self.feed = Feed(dsn, routes.CHANNEL, self._refresh, service="router", clock=clock)
 
     async def _refresh(self, connection: Connection) -> None:
-        self.table = build_table(await routes.list_for_matching(connection), self.table)
+        self.table = build_table(await self._listing.refresh(connection), self.table)
         for fault in self.table.faults:
             _log.warning(ROUTE_SKIPPED, route_id=fault.route_id, error=fault.error)
         self._metrics.routes.set(len(self.table.compiled))

@@ -6,6 +6,7 @@ A route that cannot be compiled, or fails on a message, is skipped and reported;
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Final
 
 from pulse_contracts.envelope import Envelope
@@ -126,11 +127,16 @@ def build_table(routes: Iterable[Route], known: RouteTable | None = None) -> Rou
             continue
         now[route.route_id, route.revision] = compiled
         by_tenant[route.tenant_id].append(compiled)
-    indexes = {
-        tenant: TopicIndex((compiled.route.topic_filter, compiled) for compiled in group)
-        for tenant, group in by_tenant.items()
-    }
+    indexes = {tenant: _index(known, tenant, group) for tenant, group in by_tenant.items()}
     return RouteTable(indexes=indexes, routes=by_tenant, compiled=now, faults=tuple(faults), generations=generations)
+
+
+def _index(known: RouteTable | None, tenant: TenantId, group: Sequence[CompiledRoute]) -> TopicIndex[CompiledRoute]:
+    """Return the index of before if none of the tenant's routes changed."""
+    before = known.routes.get(tenant, ()) if known else ()
+    if known and len(before) == len(group) and all(map(is_, before, group)):
+        return known.indexes[tenant]
+    return TopicIndex((compiled.route.topic_filter, compiled) for compiled in group)
 
 
 def compile_route(route: Route) -> CompiledRoute:

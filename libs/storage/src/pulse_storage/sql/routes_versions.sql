@@ -1,0 +1,3 @@
+SELECT route_id::text, revision
+FROM message_routes
+ORDER BY tenant_id, route_id
