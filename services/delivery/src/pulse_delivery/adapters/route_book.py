@@ -44,6 +44,11 @@ class RouteBook:
         found = self._destinations.get(route)
         return found if found and found.route.revision >= revision else None
 
+    def revision_of(self, route: RouteId) -> int:
+        """Return the revision of a route that the book has, 0 if it has none."""
+        found = self._destinations.get(route)
+        return found.route.revision if found else 0
+
     def is_parked(self, route: RouteId) -> bool:
         """Whether a route is disabled as far as the book knows: what waits of it rests."""
         found = self._destinations.get(route)

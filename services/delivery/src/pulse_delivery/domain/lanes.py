@@ -55,6 +55,8 @@ class Lanes(Generic[T]):
         self._due = DueRoutes()
         """Lanes whose first message waits for a permit, and nothing else."""
         self._lanes: dict[RouteId, Lane[T]] = {}
+        self._at_work: dict[RouteId, Lane[T]] = {}
+        """Those that have something in flight or waiting, and some that had: of all remembered ones mostly few."""
         self._tickets = count(1)
         self._route_of: dict[int, RouteId] = {}
         self._in_flight_of: Counter[TenantId | None] = Counter()
@@ -179,35 +181,35 @@ class Lanes(Generic[T]):
 
     def withdraw_all(self) -> list[T]:
         """Hand back everything that waits."""
-        return [item for lane in list(self._lanes.values()) if lane.waiting for item in self.withdraw(lane.route)]
+        return [item for lane in self._lanes_at_work() if lane.waiting for item in self.withdraw(lane.route)]
 
     def stuck_waiting(self, now: float) -> list[tuple[RouteId, list[T]]]:
         """Hand back what waits in lanes that have become stuck: a stuck lane queues nothing."""
-        stuck = [lane.route for lane in self._lanes.values() if lane.waiting and lane.is_stuck(now, self._limits)]
+        stuck = [lane.route for lane in self._lanes_at_work() if lane.waiting and lane.is_stuck(now, self._limits)]
         return [(route, self.withdraw(route)) for route in stuck]
 
     def may_go_on(self) -> list[RouteId]:
         """Return the routes whose lane wants to `proceed`: it waited for slots, not only for its own attempts."""
         return [
             lane.route
-            for lane in self._lanes.values()
+            for lane in self._lanes_at_work()
             if lane.waiting and lane.started and not lane.is_held and lane.route not in self._due
             if len(lane.started) < self._cap(lane, self._limits.lane_in_flight, stuck=False)
         ]
 
     def stuck(self, now: float) -> list[RouteId]:
         """Return the routes of the lanes that are stuck, waiting or not."""
-        return [lane.route for lane in self._lanes.values() if lane.started and lane.is_stuck(now, self._limits)]
+        return [lane.route for lane in self._lanes_at_work() if lane.started and lane.is_stuck(now, self._limits)]
 
     def forgive(self, until: float) -> None:
         """Find no lane stuck before *until*: everybody was out of reach, and now all are tried at once."""
         self._forgiven_until = until
-        for lane in self._lanes.values():
+        for lane in self._lanes_at_work():
             lane.started = dict.fromkeys(lane.started, until)
 
     def slowest_waiting(self) -> list[T]:
         """Hand back what waits in the lane that takes longest: more is held than may be."""
-        candidates = [lane for lane in self._lanes.values() if lane.waiting]
+        candidates = [lane for lane in self._lanes_at_work() if lane.waiting]
         if not candidates:
             return []
         return self.withdraw(max(candidates, key=self._slowness_s).route)
@@ -236,6 +238,7 @@ class Lanes(Generic[T]):
         ticket = next(self._tickets)
         self._busy += not lane.started
         lane.started[ticket] = max(now, self._forgiven_until)
+        self._at_work[lane.route] = lane
         self._route_of[ticket] = lane.route
         self._in_flight_of[lane.tenant] += 1
         return Start(ticket=ticket, item=item)
@@ -263,6 +266,7 @@ class Lanes(Generic[T]):
         if len(lane.waiting) >= self._limits.lane_waiting:
             return Refused(item=item, reason="rate_limited" if lane.route in self._due else "lane_full")
         lane.waiting.append(item)
+        self._at_work[lane.route] = lane
         self._waiting += 1
         return Waiting()
 
@@ -286,6 +290,11 @@ class Lanes(Generic[T]):
         if not lane.waiting:
             self._due.discard(lane.route)
         return list(tail)
+
+    def _lanes_at_work(self) -> list[Lane[T]]:
+        for lane in [lane for lane in self._at_work.values() if not (lane.started or lane.waiting)]:
+            del self._at_work[lane.route]
+        return list(self._at_work.values())
 
     def _lane(self, route: RouteId) -> Lane[T]:
         lane = self._lanes.get(route)

@@ -5,7 +5,7 @@ trickle at once and stops at the bound. The trickle finds out whether a route th
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
@@ -42,7 +42,7 @@ class Outage:
     def __init__(self, clock: Clock, metrics: DeliveryMetrics) -> None:
         self._clock = clock
         self._metrics = metrics
-        self._uplinks: defaultdict[str, Uplink] = defaultdict(Uplink)
+        self._uplinks: dict[str, Uplink] = {}
         self._down_since: dict[str, float] = {}
         self._waiting: dict[RouteAddress, deque[asyncio.Future[Verdict]]] = {}
         """The route picked longest ago first: one that is dead besides must not keep the others from probing."""
@@ -65,12 +65,12 @@ class Outage:
 
     def note(self, address: RouteAddress, outcome: Outcome) -> None:
         """Take an outcome into account, of the fast lane or of a turn."""
-        self._uplinks[address.kind].note(address, outcome, self._clock.monotonic())
+        self._uplink(address.kind).note(address, outcome, self._clock.monotonic())
         self._follow(address.kind)
 
     def suspect(self, address: RouteAddress) -> None:
         """Count a route that has not answered for suspiciously long as cut off."""
-        self._uplinks[address.kind].suspect(address, self._clock.monotonic())
+        self._uplink(address.kind).suspect(address, self._clock.monotonic())
         self._follow(address.kind)
 
     def stalled(self, kind: str, *, is_stalled: bool) -> None:
@@ -82,7 +82,7 @@ class Outage:
             self._stalled_since.pop(kind, None)
             return
         now = self._clock.monotonic()
-        if now - self._stalled_since.setdefault(kind, now) >= _PATIENCE_S and self._uplinks[kind].give_up():
+        if now - self._stalled_since.setdefault(kind, now) >= _PATIENCE_S and self._uplink(kind).give_up():
             del self._stalled_since[kind]
             self._follow(kind, Verdict.THEIRS)
 
@@ -102,7 +102,7 @@ class Outage:
             if self._clock.monotonic() - began >= _SUSPENSE_S:
                 return Verdict.THEIRS
             await self._clock.sleep(_LOOK_S)
-            self._uplinks[address.kind].remains(address, began, self._clock.monotonic())
+            self._uplink(address.kind).remains(address, began, self._clock.monotonic())
             self._follow(address.kind)
         return await self._until_over(address)
 
@@ -127,6 +127,12 @@ class Outage:
         for kind in {address.kind for address in self._waiting}:
             self._let_go(kind, Verdict.OVER)
 
+    def _uplink(self, kind: str) -> Uplink:
+        if (known := self._uplinks.get(kind)) is None:
+            known = self._uplinks[kind] = Uplink()
+            self._metrics.outage.labels(kind=kind).set(0)
+        return known
+
     def _let_go(self, kind: str, verdict: Verdict) -> int:
         addresses = [address for address in self._waiting if address.kind == kind]
         waiting = [told for address in addresses for told in self._waiting.pop(address) if not told.done()]
@@ -146,9 +152,10 @@ class Outage:
 
     def _follow(self, kind: str, at_end: Verdict = Verdict.OVER) -> None:
         """Begin or end an outage as the uplink says; *at_end* is told to what was held."""
-        is_down = self._uplinks[kind].is_down
+        is_down = self._uplink(kind).is_down
         if is_down and kind not in self._down_since:
             self._down_since[kind] = self._clock.monotonic()
+            self._metrics.outage.labels(kind=kind).set(1)
             _log.error(OUTAGE_BEGAN, kind=kind)
         elif not is_down and kind in self._down_since:
             now = self._clock.monotonic()
@@ -156,5 +163,5 @@ class Outage:
             lasted_s = now - self._down_since.pop(kind)
             for callback in self._on_end:
                 callback()
+            self._metrics.outage.labels(kind=kind).set(0)
             _log.warning(OUTAGE_ENDED, kind=kind, lasted_s=round(lasted_s, 3), held=self._let_go(kind, at_end))
-        self._metrics.outage.labels(kind=kind).set(is_down)

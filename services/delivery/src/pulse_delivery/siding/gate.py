@@ -10,6 +10,7 @@ from pulse_contracts.turns import AskedRest, Notice
 from pulse_delivery.domain.lanes import Lanes
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.lanes.fast_lane import FastLane, Held
+from pulse_delivery.siding.pace import ProbePace
 from pulse_delivery.siding.places import Places
 from pulse_runtime.clock import Clock
 
@@ -35,6 +36,7 @@ class FastLaneGate:
         places: Places | None = None,
     ) -> None:
         self._places = places or Places()
+        self._pace = ProbePace(clock)
         self._fast_lane = fast_lane
         self._lanes = lanes
         self._troubles = troubles
@@ -65,7 +67,7 @@ class FastLaneGate:
     def permit_wait_s(self, address: RouteAddress, nth: int = 1) -> float:
         return self._lanes.permit_wait_s(address.route, nth)
 
-    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
+    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool], *, is_probe: bool = False) -> bool:
         # Both at once: a slot kept while waiting for a permit is one that others lack, and permits gathered while
         # waiting for slots would be spent in one burst.
         while not is_called_off():
@@ -74,6 +76,8 @@ class FastLaneGate:
                 await self._clock.sleep(min(wait_s, _LONGEST_SLEEP_S))
             elif not self._places.may_grow(address):
                 await self._clock.sleep(_SLOT_RETRY_S)
+            elif is_probe:
+                is_probe = not await self._pace.wait(address, is_called_off)
             elif await self._places.enter(address, is_called_off):
                 if not is_called_off() and self._lanes.borrow_slot(address.route, address.tenant):
                     return True
@@ -84,6 +88,9 @@ class FastLaneGate:
     def return_slot(self, address: RouteAddress) -> None:
         self._lanes.return_slot(address.tenant)
         self._places.leave(address)
+
+    def probe_went_well(self) -> None:
+        self._pace.went_well()
 
     def rest(self, address: RouteAddress, until: datetime) -> None:
         """Have the route's next turn begin with a pause, whichever process it will be of."""

@@ -38,14 +38,18 @@ class Gate(Protocol):
         """Return in how long the route may make its *nth* attempt from now by its rate; 0 if it may now."""
         ...
 
-    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
+    async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool], *, is_probe: bool = False) -> bool:
         """Wait for a working place, a slot of the process's budget and a permit of the route's rate.
 
-        False if it is called off.
+        A probe waits besides till its moment comes. False if it is called off.
         """
         ...
 
     def return_slot(self, address: RouteAddress) -> None: ...
+
+    def probe_went_well(self) -> None:
+        """Let the next probe of any route begin."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

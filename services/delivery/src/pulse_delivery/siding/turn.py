@@ -278,12 +278,12 @@ class Turn:
 
     async def _may_begin(self, message: Incoming, parcel: Parcel, destination: Destination) -> bool:
         """Take a slot, while no copy of the message is being attempted; False if nothing is to be begun any more."""
-        tools = self._tools
+        tools, is_off = self._tools, lambda: self._is_called_off(message, parcel, destination)
         while True:
             # Without a slot: it may last as long as a deadline.
             await tools.attempts.end_of_copy(parcel)
             async with self._queue:
-                if not await tools.gate.slot(self._address, lambda: self._is_called_off(message, parcel, destination)):
+                if not await tools.gate.slot(self._address, is_off, is_probe=self._breaker.is_probing):
                     return False
             if not tools.attempts.is_in_hand(parcel):
                 return True
@@ -301,6 +301,8 @@ class Turn:
         )
 
     def _note_success(self, pending: int) -> None:
+        if self._breaker.is_probing:
+            self._tools.gate.probe_went_well()
         if self._succeeded_at is None:
             self._succeeded_at = self._tools.clock.monotonic()
         self._breaker.note_success()
@@ -325,7 +327,8 @@ class Turn:
         """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
         await self._finish_in_flight()
         await self._give_back(consumer)
-        revision, began = self._revision(), self._tools.clock.monotonic()
+        book, route, began = self._tools.book, self._address.route, self._tools.clock.monotonic()
+        revision = book.revision_of(route)
         self._sweeps.pause()
         while (
             not self._is_leaving()
@@ -335,11 +338,11 @@ class Turn:
             and self._breaker.pause_until
             and (left := (self._breaker.pause_until - self._tools.clock.now()).total_seconds()) > 0
         ):
-            if not await self._sweeps.in_pause() or self._revision() != revision:
+            if not await self._sweeps.in_pause() or book.revision_of(route) != revision:
                 break
             try:
                 async with asyncio.timeout(min(left, _LOOK_S)):
-                    await self._tools.book.changed()
+                    await book.changed()
             except TimeoutError:
                 continue
         if not (self._is_leaving() or consumer.trouble or self._trouble):
@@ -389,10 +392,6 @@ class Turn:
         elif self._holding:
             self._tools.gate.withdraw(self._address, "behind")
         self._holding = False
-
-    def _revision(self) -> int:
-        destination = self._tools.book.get(self._address.route)
-        return destination.route.revision if destination else 0
 
     @staticmethod
     async def _give_back(consumer: PullConsumer) -> None:

@@ -1,0 +1,80 @@
+"""The pace of probes: they yield to whatever else the process has to do, tenants in turn (ADR 0021).
+
+A probe costs as much as a delivery and mostly brings nothing. They begin one after the other, so far apart that the
+event loop comes round in between, and the further apart the later the loop is: a crowd of dead destinations takes what
+is left of the processor, and no message of a healthy one waits behind it. One that goes well lets the next begin at
+once, so a crowd that has healed is found as fast as it answers.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from pulse_contracts.ids import TenantId
+from pulse_contracts.subjects import RouteAddress
+from pulse_runtime.clock import Clock
+
+_APART_S: Final = 0.025
+_YIELD: Final = 10.0
+"""So many times as long as the loop was late no probe begins."""
+_LOOK_S: Final = 1.0
+"""So soon one who waits notices that it is called off."""
+
+
+class ProbePace:
+    """Says when a turn may begin a probe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lines: OrderedDict[TenantId, OrderedDict[RouteAddress, asyncio.Future[None]]] = OrderedDict()
+        """Who waits, by tenant; whose probe began longest ago comes first."""
+        self._next_at = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
+        """Wait for the moment of a probe; False if it is called off before."""
+        now = self._clock.monotonic()
+        if not self._lines and now >= self._next_at:
+            self._next_at = now + _APART_S
+            return True
+        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(address.tenant, OrderedDict())[address] = called
+        if self._timer is None:
+            self._call_in(self._next_at - now)
+        try:
+            while not (called.done() or is_called_off()):
+                await asyncio.wait({called}, timeout=_LOOK_S)
+        finally:
+            if not called.done():
+                self._step_out(address)
+        return called.done()
+
+    def went_well(self) -> None:
+        """Let the next one begin: the last one was no waste."""
+        if self._lines:
+            self._call_one()
+
+    def _step_out(self, address: RouteAddress) -> None:
+        line = self._lines[address.tenant]
+        del line[address]
+        if not line:
+            del self._lines[address.tenant]
+
+    def _call_in(self, seconds: float) -> None:
+        self._next_at = self._clock.monotonic() + seconds
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._on_time)
+
+    def _on_time(self) -> None:
+        late_s = max(0.0, self._clock.monotonic() - self._next_at)
+        self._timer = None
+        if self._lines:
+            self._call_one()
+            self._call_in(_APART_S + _YIELD * late_s)
+
+    def _call_one(self) -> None:
+        tenant, line = self._lines.popitem(last=False)
+        _, called = line.popitem(last=False)
+        if line:
+            self._lines[tenant] = line
+        called.set_result(None)

@@ -1,0 +1,113 @@
+import asyncio
+import random
+from collections.abc import Generator
+from dataclasses import replace
+
+import pytest
+from delivery_builders import address
+from virtual_loop import Owner, VirtualLoop
+from whole_process import VirtualClock
+
+from pulse_contracts.ids import TenantId
+from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.siding.pace import ProbePace
+
+APART_S = 0.025
+
+
+def of(tenant: str, count: int) -> list[RouteAddress]:
+    return [replace(address(f"{tenant}-{n}"), tenant=TenantId(tenant)) for n in range(count)]
+
+
+class Probes:
+    """Turns of one process that want to probe, and when each of them might."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.process: Owner = loop.new_owner()
+        self.pace = ProbePace(VirtualClock(loop))
+        self.began: list[tuple[float, str]] = []
+        self.refused: list[str] = []
+        self.called_off = set[str]()
+
+    def come(self, *routes: RouteAddress) -> None:
+        for route in routes:
+            self.loop.create_task(self._probe(route), context=self.process.context)
+        self.loop.advance(0)
+
+    @property
+    def order(self) -> list[str]:
+        return [route for _, route in self.began]
+
+    async def _probe(self, route: RouteAddress) -> None:
+        if await self.pace.wait(route, lambda: route.route in self.called_off):
+            self.began.append((self.loop.time(), route.route))
+        else:
+            self.refused.append(route.route)
+
+
+@pytest.fixture
+def probes() -> Generator[Probes]:
+    with VirtualLoop(random.Random(1)) as loop:  # noqa: S311 - one process: there is nothing to choose
+        yield Probes(loop)
+
+
+def test_the_first_begins_at_once_and_the_others_one_after_the_other(probes: Probes) -> None:
+    probes.come(*of("a", 4))
+    assert probes.order == ["a-0"]
+    probes.loop.advance(1)
+    assert [at for at, _ in probes.began] == pytest.approx([0, APART_S, 2 * APART_S, 3 * APART_S])
+
+    probes.come(*of("a", 1))
+    assert probes.began[-1] == (1, "a-0")
+
+
+def test_tenants_take_turns_however_many_routes_one_has(probes: Probes) -> None:
+    probes.come(*of("a", 50))
+    probes.come(*of("b", 2))
+    probes.loop.advance(5 * APART_S)
+    assert probes.order[1:5] == ["a-1", "b-0", "a-2", "b-1"]
+
+
+def test_the_later_the_loop_is_the_further_apart_they_are(probes: Probes) -> None:
+    probes.come(*of("a", 40))
+    probes.process.is_frozen = True
+    probes.loop.advance(2 * APART_S)
+    probes.process.is_frozen = False
+    probes.loop.advance(0)
+    assert len(probes.began) == 2
+
+    # It was late by 25 ms, and yields ten times as long.
+    probes.loop.advance(0.25)
+    assert len(probes.began) == 2
+    probes.loop.advance(APART_S + 0.001)
+    assert len(probes.began) == 3
+
+
+def test_one_that_goes_well_lets_the_next_begin_at_once(probes: Probes) -> None:
+    probes.come(*of("a", 40))
+    for _ in range(20):
+        probes.pace.went_well()
+        probes.loop.advance(0.001)
+    assert len(probes.began) == 21
+    probes.loop.advance(APART_S)
+    assert len(probes.began) == 22
+
+
+def test_who_is_called_off_leaves_the_line(probes: Probes) -> None:
+    probes.come(*of("a", 200))
+    probes.called_off = {f"a-{n}" for n in range(100, 200)}
+    probes.loop.advance(1.1)
+    assert len(probes.refused) == 100
+    probes.loop.advance(2)
+    assert len(probes.began) == 100
+
+
+def test_one_that_is_cancelled_leaves_the_line(probes: Probes) -> None:
+    probes.come(*of("a", 2))
+    waiting = next(task for task in asyncio.all_tasks(probes.loop) if not task.done())
+    waiting.cancel()
+    probes.loop.advance(0)
+    probes.come(*of("b", 1))
+    probes.loop.advance(APART_S)
+    assert probes.order == ["a-0", "b-0"]
