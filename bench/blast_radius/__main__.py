@@ -20,6 +20,7 @@ from blast_radius.rounds import Pace, Round
 from blast_radius.steps import CALM, parse_step
 from blast_radius.systems import System
 from blast_radius.world import Strand
+from pulse_runtime.collection import collect_seldom
 
 _SCRATCH: Final = Path(".pulse")
 """Not the system's folder for temporary files: that may be memory, where an fsync is free."""
@@ -48,6 +49,7 @@ async def _play(options: argparse.Namespace) -> int:
     pace = Pace(seconds=options.seconds, rate_per_s=options.rate)
     async with open_bench(lambda strands: open_system(options.system, strands), options.routes, pace) as bench:
         steps = [parse_step(name) for name in options.steps]
+        collect_seldom()
         outcome = await bench.run(steps, options.pairs, _reporter(options.routes))
     if options.into:
         write(outcome, options.into)

@@ -1,6 +1,7 @@
 """One round: the fleet sends for some seconds, among calm receivers or beside hostile ones."""
 
 import asyncio
+import gc
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,8 @@ async def play(step: Step | None, system: System, receivers: Receivers, fleet: F
     tempers: Mapping[int, Temper] = step.tempers(system.strands) if step else {}
     hostile = frozenset(tempers)
     await receivers.become(tempers)
+    # Not in the middle of the round: what is sent then would be late.
+    gc.collect()
     async with watching(system.pids) as load:
         began = time.monotonic()
         sent = await fleet.send(pace.seconds, pace.rate_per_s)
