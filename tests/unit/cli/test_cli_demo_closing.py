@@ -57,6 +57,14 @@ async def test_what_is_missing_although_nothing_is_on_its_way_gets_some_moments_
     assert clock.monotonic() < PATIENCE_S / 5
 
 
+async def test_what_the_broker_keeps_for_an_ingest_that_died_is_waited_for() -> None:
+    """It has been acknowledged, and comes again some seconds after ingest is back."""
+    kept = holding(replace(DONE, receipts=DONE.receipts[:1]), kept_by_broker=1)
+    clock = PassingClock()
+    assert await settled(looks(*[kept] * 20, DONE), clock) is DONE
+    assert clock.monotonic() >= 20 * LOOK_S
+
+
 async def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:
     away = BusUnavailable("gone")
     assert await settled(looks(away, OSError(), DONE, away, DONE, DONE), PassingClock()) is DONE

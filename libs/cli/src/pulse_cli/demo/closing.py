@@ -17,9 +17,7 @@ AWAY: Final = (BusError, *UNAVAILABLE)
 PATIENCE_S: Final = 45.0
 LOOK_S: Final = 0.5
 _IDLE_LOOKS: Final = 2
-_IDLE_LOOKS_WITH_FINDINGS: Final = 18
-"""The broker has acknowledged a republished message a moment before its subscriber has it, or is back to take it; and
-what it took from a device for ingest, which died, comes again 5 s after ingest is back."""
+_IDLE_LOOKS_WITH_FINDINGS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,8 @@ class Holdings:
     """With the tenant who sees it."""
     dead_lettered: frozenset[tuple[str, Pair]] = frozenset()
     """With the tenant who sees it."""
+    kept_by_broker: int = 0
+    """MQTT messages that whoever they are for has not acknowledged yet: ingest, which may have died, or a receiver."""
     unstored: frozenset[Entry] = frozenset()
     """What the store has not acknowledged yet."""
     unrouted: frozenset[Entry] = frozenset()
@@ -108,9 +110,9 @@ class Holdings:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no stream holds anything unacknowledged."""
-        waiting = self.undelivered or self.set_aside or self.unfiled
-        return not (self.unstored or self.unrouted or self.unquarantined or waiting)
+        """Whether no stream and no broker holds anything unacknowledged."""
+        coming = self.kept_by_broker or self.unstored or self.unrouted or self.unquarantined
+        return not (coming or self.undelivered or self.set_aside or self.unfiled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

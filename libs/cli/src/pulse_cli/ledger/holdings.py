@@ -3,8 +3,11 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
+from pulse_bus.api import STREAM_NOT_FOUND, api_request
 from pulse_bus.connection import Connection
+from pulse_bus.errors import ApiError
 from pulse_bus.inspection import Standing, unacknowledged
 from pulse_cli.ledger.facts import Entry, Holdings, Pair, StoredRow, digest_of, garbage_entry
 from pulse_contracts.envelope import InvalidEnvelope, decode_envelope
@@ -26,6 +29,8 @@ from pulse_storage import census
 from pulse_storage.census import Census
 from pulse_storage.pool import Pool
 
+_BROKERS_STREAM: Final = "$MQTT_msgs"
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -43,6 +48,7 @@ async def read_holdings(pool: Pool, bus: Connection, tenants: Iterable[TenantId]
     what `pulse_storage.pool.UNAVAILABLE` lists.
     """
     tenants = tuple(tenants)
+    kept_by_broker = await _kept_by_broker(bus)
     unstored = {decode_envelope(message.data).message_id for message in await _of(bus, STORE)}
     unrouted = {decode_envelope(message.data).message_id for message in await _of(bus, ROUTER)}
     undelivered = await _undelivered(bus)
@@ -56,6 +62,7 @@ async def read_holdings(pool: Pool, bus: Connection, tenants: Iterable[TenantId]
         stored=rows.stored,
         quarantined=frozenset(rows.quarantined),
         dead_lettered=frozenset(rows.dead_lettered),
+        kept_by_broker=kept_by_broker,
         unstored=frozenset(unstored),
         unrouted=frozenset(unrouted),
         unquarantined=frozenset(_refused_entry(each.tenant_id, each.reason, each.payload) for each in records),
@@ -63,6 +70,17 @@ async def read_holdings(pool: Pool, bus: Connection, tenants: Iterable[TenantId]
         set_aside=set_aside,
         unfiled=unfiled,
     )
+
+
+async def _kept_by_broker(bus: Connection) -> int:
+    """Return what nats-server's own broker keeps; an external one is not asked."""
+    try:
+        info = await api_request(bus, f"STREAM.INFO.{_BROKERS_STREAM}")
+    except ApiError as exc:
+        if exc.err_code != STREAM_NOT_FOUND:
+            raise
+        return 0
+    return info["state"]["messages"]
 
 
 async def _undelivered(bus: Connection) -> frozenset[Pair]:
