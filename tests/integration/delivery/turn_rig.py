@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -80,19 +80,27 @@ class TurnRig:
     deliveries: PullConsumer
     """What the fast lane takes from; neither runs by itself."""
 
-    async def wait_in_siding(self, *numbers: int, copy: str = "", age_s: float = 0.0) -> None:
+    async def wait_in_siding(
+        self, *numbers: int, copy: str = "", age_s: float = 0.0, address: RouteAddress = ONE
+    ) -> None:
         """Put messages into the siding; a *copy* is one that the stream does not recognise as the same."""
-        await self.publisher.publish(*(_standing(number, copy, age_s) for number in numbers))
+        await self.publisher.publish(*(_standing(address, number, copy, age_s) for number in numbers))
 
     async def wait_unreadable(self, data: bytes) -> None:
         """Put something into the siding that is no message."""
-        await self.publisher.publish(replace(_standing(0, "unreadable", 0.0), data=data))
+        await self.publisher.publish(replace(_standing(ONE, 0, "unreadable", 0.0), data=data))
 
-    async def know(self, policy: RoutePolicy, *, enabled: bool = True) -> None:
-        """Have the book know the route, with this policy."""
-        route = Route(
-            route_id=ONE.route,
-            tenant_id=ONE.tenant,
+    async def know(
+        self, policy: RoutePolicy, *, enabled: bool = True, addresses: Sequence[RouteAddress] = (ONE,)
+    ) -> None:
+        """Have the book know these routes, with this policy."""
+        routes = [self._route(address, policy, enabled=enabled) for address in addresses]
+        await self.book.learn([StoredRoute(route=route, secrets=None) for route in routes])
+
+    def _route(self, address: RouteAddress, policy: RoutePolicy, *, enabled: bool) -> Route:
+        return Route(
+            route_id=address.route,
+            tenant_id=address.tenant,
             name="r",
             revision=1,
             topic_filter="#",
@@ -103,7 +111,6 @@ class TurnRig:
             policy=policy,
             enabled=enabled,
         )
-        await self.book.learn([StoredRoute(route=route, secrets=None)])
 
     @asynccontextmanager
     async def serving(
@@ -122,6 +129,9 @@ class TurnRig:
     def attempts(self, outcome: str) -> float:
         labels = {"kind": "webhook", "outcome": outcome}
         return self.registry.get_sample_value("pulse_delivery_attempts_total", labels) or 0.0
+
+    def uncommitted(self, stream: str) -> float:
+        return self.registry.get_sample_value("pulse_bus_uncommitted_messages", {"stream": stream}) or 0.0
 
     async def dead(self) -> int:
         info = await api_request(self.bus.control, "STREAM.INFO.DEADLETTER")
@@ -159,8 +169,9 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def open_turns(
-    bus: Bus, places: Places | None = None, turn_bytes: int = LaneLimits().turn_bytes
+    bus: Bus, places: Places | None = None, turn_bytes: int = LaneLimits().turn_bytes, *, buries: bool = True
 ) -> AsyncGenerator[TurnRig]:
+    """Yield a rig; one that does not bury publishes its dead letters never, and whoever waits for that waits on."""
     registry, clock, connection = CollectorRegistry(), SystemClock(), await bus.connect("delivery")
     metrics, bus_metrics = DeliveryMetrics(registry), BusMetrics(registry)
     troubles, outage, siding = Troubles(), Outage(clock, metrics), Siding(connection, "me")
@@ -170,7 +181,8 @@ async def open_turns(
         streams: dict[str, Publisher] = {}
         for stream in ("SIDING", "DEADLETTER", "ATTEMPT"):
             made = streams[stream] = Publisher(connection, stream, clock=clock, metrics=bus_metrics, linger_s=0)
-            await stack.enter_async_context(running(made.run()))
+            if buries or stream != "DEADLETTER":
+                await stack.enter_async_context(running(made.run()))
         receiver = await stack.enter_async_context(WebhookReceiver())
         context = SenderContext(clock=clock, egress=_LOOPBACK, names_kept_s=60, bus=connection, mqtt=None)
         sender = await stack.enter_async_context(open_sender(context))
@@ -245,12 +257,12 @@ async def open_turns(
         yield rig
 
 
-def _standing(number: int, copy: str, age_s: float) -> Outgoing:
+def _standing(address: RouteAddress, number: int, copy: str, age_s: float) -> Outgoing:
     routed_at_ms = int((datetime.now(UTC).timestamp() - age_s) * 1000)
     return Outgoing(
-        subject=subjects.siding(ONE.kind, ONE.tenant, ONE.route),
+        subject=subjects.siding(address.kind, address.tenant, address.route),
         data=body(number),
-        message_id=f"m-{number}:{ONE.route}:s{copy}",
+        message_id=f"m-{number}:{address.route}:s{copy}",
         headers={headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(routed_at_ms), headers.CAUSE: "attempt_failed"},
     )
 

@@ -20,6 +20,7 @@ from pulse_delivery.adapters.settler import Settler, note_unreadable
 from pulse_delivery.domain.decide import is_overdue, overdue, waits_until
 from pulse_delivery.domain.heads import Heads
 from pulse_delivery.domain.parcel import Parcel
+from pulse_delivery.siding.places import Places
 from pulse_runtime.clock import Clock
 
 PAGE: Final = 200
@@ -86,7 +87,7 @@ class Sweep:
         self._attempts = attempts
         self._settler = settler
         self._clock = clock
-        self._pages = asyncio.Semaphore(_PAGES_AT_ONCE)
+        self._pages = Places(_PAGES_AT_ONCE)
 
     def of_turn(self, address: RouteAddress, tried: Heads) -> "TurnSweeps":
         """Return the sweeps of a turn that tried those heads."""
@@ -98,8 +99,7 @@ class Sweep:
         One that this process has delivered goes without a dead letter. No attempt of the route may be in flight here.
         *tried* knows of attempts that their headers do not know of. May raise `ApiError` or `BusUnavailable`.
         """
-        destination = self._book.get(address.route)
-        if destination is None:
+        if (destination := self._book.get(address.route)) is None:
             return Swept(left=Left.WAITING)
         done, left = await self._done_heads(address, destination, tried or Heads())
         may_go = await asyncio.gather(*(self._bury(each, destination.route) for each in done))
@@ -111,9 +111,26 @@ class Sweep:
         return Swept(left=Left.WAITING, through=through) if staying else replace(left, through=through)
 
     async def page_of_turn(self, address: RouteAddress, tried: Heads) -> Swept:
-        """Sweep a page, `_PAGES_AT_ONCE` of them at a time."""
-        async with self._pages:
+        """Sweep a page, `_PAGES_AT_ONCE` of them at a time and half of them of one tenant.
+
+        Who has nothing to bury waits for nobody.
+        """
+        if (left := await self._left_at_head(address, tried)) is not None:
+            return left
+        await self._pages.enter(address, lambda: False)
+        try:
             return await self.page(address, tried)
+        finally:
+            self._pages.leave(address)
+
+    async def _left_at_head(self, address: RouteAddress, tried: Heads) -> Swept | None:
+        """Say what is left of a route whose head waits on; None if the head does not."""
+        if (destination := self._book.get(address.route)) is None:
+            return Swept(left=Left.WAITING)
+        if (head := await self._siding.peek(address)) is None:
+            return Swept(left=Left.NOTHING)
+        until = self._judge(head, destination, tried)
+        return Swept(left=Left.WAITING, until=until) if isinstance(until, datetime) else None
 
     async def _bury(self, each: _Done, route: Route) -> bool:
         """Dead-letter what is lost; returns whether the message may be removed."""
@@ -134,6 +151,8 @@ class Sweep:
             one = self._judge(head, destination, tried)
             if isinstance(one, datetime):
                 return done, Swept(left=Left.WAITING, until=one)
+            if one.death and one.death.reason == UNREADABLE:
+                note_unreadable(head.subject, head.stream_seq, one.death.error)
             done.append(one)
             sequence = head.stream_seq + 1
         return done, Swept(left=Left.OVERDUE)
@@ -144,7 +163,6 @@ class Sweep:
         try:
             parcel = read_parcel(head.subject, head.data, head.headers, 0.0)
         except InvalidEnvelope as exc:
-            note_unreadable(head.subject, head.stream_seq, str(exc))
             remains = remains_of(head.subject, head.data, head.headers, now)
             return _Done(stream_seq=head.stream_seq, parcel=remains, death=_Death(reason=UNREADABLE, error=str(exc)))
         if self._attempts.was_delivered(parcel):
