@@ -114,7 +114,11 @@ class Server:
     def route(self, address: RouteAddress, number: int, data: bytes) -> None:
         """Publish a match."""
         subject = delivery(address.kind, address.tenant, address.route)
-        fields = {headers.ROUTED_AT: str(int(at(self._now()).timestamp() * 1000)), headers.ROUTE_REVISION: "1"}
+        fields = {
+            headers.MSG_ID: f"m-{number}:{address.route}",
+            headers.ROUTED_AT: str(int(at(self._now()).timestamp() * 1000)),
+            headers.ROUTE_REVISION: "1",
+        }
         self.delivery[next(self.sequences)] = Stored(subject, data, fields, number, self._now())
         self.serve(self.lane)
 
@@ -128,6 +132,7 @@ class Server:
             return None
         self._recent.add(outgoing.message_id)
         self.happened["shunted" if outgoing.message_id.endswith(":s") else "moved to the tail"] += 1
+        self.happened[outgoing.headers.get(headers.CAUSE, "")] += 1
         self.siding[address][next(self.sequences)] = stored
         self.siding_bytes += stored.size_bytes
         if turn := self.turns.get(address):

@@ -26,6 +26,7 @@ EVENTS = {
     "recovered",
     "adopted",
     "siding_full",
+    "held_limit",
     "max_attempts",
     "killed",
 }

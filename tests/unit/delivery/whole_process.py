@@ -61,6 +61,8 @@ class _Unmeasured:
 
 _METRICS: Final = cast("DeliveryMetrics", _Unmeasured())
 _KEYS: Final = KeyRing.parse(f"k:{'A' * 43}=")
+_LINGER_S: Final = 0.1
+"""Shunts gather: meanwhile a turn may find the siding empty."""
 _TICK_S: Final = 0.5
 """The fast lane looks about this seldom: it may, and schedules are cheaper."""
 
@@ -121,12 +123,22 @@ class Process:
         siding = cast("Siding", YardInMemory(server, name, answer))
         attempts = Attempts({"webhook": sender}, DeliveredMemory(), clock, outage.note, AttemptSpans(OFF, clock))
 
-        def publisher(stream: str, commit: Callable[[Outgoing], bool | None]) -> Publisher:
-            return cast("Publisher", PublisherInMemory(stream, commit, answer))
+        async def linger() -> None:
+            await asyncio.sleep(chance.choice((0.0, _LINGER_S)))
+            await answer()
+
+        def publisher(
+            stream: str, commit: Callable[[Outgoing], bool | None], answers: Callable[[], Awaitable[None]] = answer
+        ) -> Publisher:
+            return cast("Publisher", PublisherInMemory(stream, commit, answers))
 
         settler = Settler(
             shunts=Shunts(
-                publisher("SIDING", partial(into_siding, server)), room, self.troubles, metrics=metrics, clock=clock
+                publisher("SIDING", partial(into_siding, server), linger),
+                room,
+                self.troubles,
+                metrics=metrics,
+                clock=clock,
             ),
             dead_letters=publisher("DEADLETTER", partial(into_dead_letters, server)),
             attempts=publisher("ATTEMPT", lambda _outgoing: False),
@@ -190,6 +202,7 @@ class Process:
         )
         self._clock = clock
         self._parts: list[asyncio.Task[None]] = []
+        self._pulls_of_turns: list[PullsInMemory] = []
         self._work = loop.create_task(self._run(routes), context=self.owner.context)
 
     @property
@@ -203,6 +216,14 @@ class Process:
     def tell(self, address: RouteAddress, notice: Notice | AskedRest) -> None:
         """Send a notice, as `TurnNotices` does."""
         self._tell(self, address, notice)
+
+    @property
+    def has_started(self) -> bool:
+        return bool(self._parts)
+
+    def has_in_hand(self, number: int, *, of_turn: bool) -> bool:
+        """Whether that message is here, of the fast lane or *of_turn*, and not another's by now."""
+        return any(pulls.has_in_hand(number) for pulls in (self._pulls_of_turns if of_turn else [self.deliveries]))
 
     def follow(self, address: RouteAddress, notice: Notice | AskedRest) -> None:
         """Let a notice of another process come."""
@@ -237,4 +258,6 @@ class Process:
         made = PullsInMemory(
             server, find, holder=self.name, name=name, clock=self._clock, capacity=1, expires_s=PULL_EXPIRES_S
         )
+        left = [pulls for pulls in self._pulls_of_turns if pulls.in_hand or server.find_turn(pulls.name)]
+        self._pulls_of_turns = [made, *left]
         return cast("PullConsumer", made)

@@ -18,7 +18,7 @@ from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.routes import Rate, Route, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.topology import DELIVER_MAX_ACK_PENDING
+from pulse_contracts.topology import ACK_WAIT_S, DELIVER_MAX_ACK_PENDING
 from pulse_contracts.turns import AskedRest, Notice
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.parcel import Parcel
@@ -36,13 +36,14 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "well": Delivered(),
     "busy": Failed(error="503", answered=True),
     "dead": Failed(error="refused", answered=False),
+    "asks": Failed(error="429", answered=True, retry_after_s=3.0),
     "gone": Rejected(error="410", reason="status_410"),
 }
 HANGS: Final = "hangs"
 SICK: Final = ROUTES[1]
 """A route that begins in trouble, so that its breaker has something to do."""
-SICKLY: Final = ("busy", "busy", "dead")
-MOODS: Final = ("well", "well", "busy", "busy", "dead", "gone", HANGS)
+SICKLY: Final = ("busy", "busy", "dead", "asks")
+MOODS: Final = ("well", "well", "busy", "busy", "dead", "asks", "gone", HANGS)
 PATIENCE_S: Final = 120.0
 
 
@@ -83,7 +84,7 @@ class World:
             in_flight=self.chance.choice([3, 16]),
         )
         rate = Rate(per_s=4.0, burst=2) if self.chance.random() < 0.3 else None
-        self.routes = _routes(self.policy, rate)
+        self.routes = stored_routes(self.policy, rate)
         self.witness = Witness(self)
         self.server.on_pause = self.witness.pauses
         self.processes: list[Process] = []
@@ -111,6 +112,7 @@ class World:
         calm = [self._send] * 4 + [self._change_mood] * 3 + [self._wait] * 2
         mild = [self._restart_server, self._delete_turn, self._delete_turn]
         harsh = [self._kill, self._freeze, self._freeze, self._thaw, self._restart_server, self._delete_turn]
+        harsh += [self._stand_still]
         return calm * 2 + {"none": [], "mild": mild * 2, "harsh": harsh}[self.faults]
 
     # What the schedule may choose.
@@ -142,6 +144,13 @@ class World:
         frozen = self.chance.choice(self.processes)
         frozen.owner.is_frozen = True
         self.witness.froze()
+
+    def _stand_still(self) -> None:
+        """Freeze a process for so long that what it has is another's."""
+        self._freeze()
+        for _ in range(int(ACK_WAIT_S) + 1):
+            self._advance(1.0)
+        self._thaw()
 
     def _thaw(self) -> None:
         if any(process.is_frozen for process in self.processes):
@@ -197,8 +206,12 @@ class World:
     def _tell(self, teller: Process, address: RouteAddress, notice: Notice | AskedRest) -> None:
         self.server.happened[str(notice) if isinstance(notice, Notice) else "rest"] += 1
         for process in self.processes:
-            if process is not teller and self.chance.random() < 0.9:
+            if process is teller:
+                continue
+            if self.chance.random() < 0.9:
                 process.follow(address, notice)
+            else:
+                self.witness.missed(process, address)
 
     def awake(self) -> Iterator[Process]:
         return (process for process in self.processes if not process.is_frozen)
@@ -238,7 +251,7 @@ class _Destinations:
         return outcome
 
 
-def _routes(policy: RoutePolicy, rate: Rate | None) -> list[StoredRoute]:
+def stored_routes(policy: RoutePolicy, rate: Rate | None) -> list[StoredRoute]:
     """Return all routes, the first of them with the rate."""
     return [
         StoredRoute(
