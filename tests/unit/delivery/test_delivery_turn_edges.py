@@ -10,6 +10,7 @@ from yard_in_memory import YardInMemory
 from pulse_contracts.outcome import Failed
 from pulse_contracts.routes import Rate
 from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.domain.decide import HEAD_TRIES
 
 ASKS = Failed(error="429", answered=True, retry_after_s=20.0)
 LONG_S = 8.0
@@ -25,6 +26,17 @@ def test_a_turn_that_pauses_gives_back_what_came_meanwhile() -> None:
         one.loop.advance(LONG_S)
         assert {3, 4, 5} <= set(one.tried())
         assert not turn.leases
+
+
+def test_a_destination_that_asks_for_a_rest_gets_it_whatever_becomes_of_the_message() -> None:
+    with one_process() as one:
+        one.outcomes[1] = Failed(error="503", answered=True)
+        one.put_aside(1, 2)
+        one.until(lambda: one.tried() == [1] * HEAD_TRIES, 60)
+        one.outcomes[1] = ASKS
+        one.until(lambda: len(one.begun) > HEAD_TRIES, 60)
+        asked, again = one.begun[HEAD_TRIES - 1 :]
+        assert again[0] >= asked[0] + 20
 
 
 def test_a_turn_that_leaves_gives_back_at_once_what_it_does_not_try() -> None:
