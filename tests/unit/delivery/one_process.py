@@ -114,7 +114,7 @@ def one_process(
             loop,
             one.server,
             bounds=Bounds(lanes=limits or LaneLimits(), turns=RosterLimits(), places=8),
-            routes=stored_routes(RoutePolicy(), rate),
+            routes=lambda: stored_routes(RoutePolicy(), rate),
             chance=chance,
             sender=one,
             answer=one.answer,

@@ -29,6 +29,11 @@ EVENTS = {
     "held_limit",
     "max_attempts",
     "killed",
+    "edited",
+    "parked",
+    "enabled",
+    "route_deleted",
+    "max_age",
 }
 """What the schedules of a chunk must have gone through: a model in which nothing happens holds any invariant."""
 

@@ -41,6 +41,7 @@ from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
+from pulse_delivery.siding.sweeping import Sweeping
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
 from pulse_runtime.metrics import DeliveryMetrics
@@ -103,7 +104,7 @@ class Process:
         server: Server,
         *,
         bounds: Bounds,
-        routes: Iterable[StoredRoute],
+        routes: Callable[[], Iterable[StoredRoute]],
         chance: random.Random,
         sender: Sender,
         answer: Callable[[], Awaitable[None]],
@@ -116,6 +117,8 @@ class Process:
         self._loop = loop
         self._server = server
         self._tell = tell
+        self._routes = routes
+        self._answer = answer
         clock, coarse, metrics, limits = VirtualClock(loop), VirtualClock(loop, _TICK_S), _METRICS, bounds.lanes
         self.book = RouteBook("", _KEYS, clock)
         self.lanes = Lanes[Held](limits, Rates(self.book.rate_of, clock.monotonic))
@@ -200,10 +203,12 @@ class Process:
             metrics=metrics,
             clock=clock,
         )
+        self._sweeping = Sweeping(self.troubles.all, self.keeper.sweep, clock)
         self._clock = clock
         self._parts: list[asyncio.Task[None]] = []
         self._pulls_of_turns: list[PullsInMemory] = []
-        self._work = loop.create_task(self._run(routes), context=self.owner.context)
+        self._reading: list[asyncio.Task[None]] = []
+        self._work = loop.create_task(self._run(), context=self.owner.context)
 
     @property
     def turns(self) -> dict[RouteAddress, Turn]:
@@ -230,6 +235,11 @@ class Process:
         if self._parts:
             self._loop.call_soon(self.gate.follow, address, notice, context=self.owner.context)
 
+    def read_routes(self) -> None:
+        """Have the process read the routes anew, as a notification does."""
+        self._reading = [task for task in self._reading if not task.done()]
+        self._reading.append(self._loop.create_task(self._read_routes(), context=self.owner.context))
+
     def failure(self) -> BaseException | None:
         """Return what ended the process, which should run for ever."""
         return (self._work.exception() or RuntimeError("it ended")) if self._work.done() else None
@@ -238,15 +248,20 @@ class Process:
         """Let go of everything, turns first; what that does is no part of the schedule."""
         self.owner.is_frozen = False
         self.lanes.withdraw_all()
-        for task in (*self._parts, self._work):
+        for task in (*self._reading, *self._parts, self._work):
             task.cancel()
             self._loop.advance(0.0)
 
-    async def _run(self, routes: Iterable[StoredRoute]) -> None:
-        await self.book.learn(routes)
+    async def _read_routes(self) -> None:
+        await self._answer()
+        await self.book.learn(self._routes())
+
+    async def _run(self) -> None:
+        await self.book.learn(self._routes())
         await self.keeper.look_first()
+        parts = (self.keeper, self.fast_lane, self.deliveries, self._sweeping)
         async with asyncio.TaskGroup() as group:
-            self._parts += [group.create_task(part.run()) for part in (self.keeper, self.fast_lane, self.deliveries)]
+            self._parts += [group.create_task(part.run()) for part in parts]
 
     def _open_consumer(self, name: str) -> PullConsumer:
         server = self._server

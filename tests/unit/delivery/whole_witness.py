@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from whole_process import Process
     from whole_world import World
 
-ADOPTED_WITHIN_S: Final = 6.0
-DEAD_FOR: Final = {"siding_full", "status_410", "max_attempts"}
+ADOPTED_WITHIN_S: Final = 5.0
+"""Since whoever served it died or froze, as the issue demands."""
+DEAD_FOR: Final = {"siding_full", "status_410", "max_attempts", "max_age", "route_deleted"}
 _KNOWN_TO_ALL_S: Final = 2.0
 """So old a pause was listed by every process: whoever serves the route next keeps it."""
 
@@ -108,6 +109,7 @@ class Witness:
         is_here = process.has_in_hand(trying.number, of_turn=trying.is_turns)
         self._must(is_here, "tried though it is another's by now")
         self._check_asked(trying)
+        self._world.operator.begins(trying, process)
         if trying.is_turns:
             self._begins_of_turn(trying, process)
         else:
@@ -117,9 +119,15 @@ class Witness:
             self._must(len(lane) <= most, "a lane's share of the slots")
 
     def _check_asked(self, trying: Trying) -> None:
+        if not trying.is_turns and not self._server.siding[trying.address]:
+            return  # The message that was told so is dead; with none that waits for it, nobody remembers a rest.
         since, until = self._asked_until.get(trying.address, (0.0, 0.0))
         is_known = self._world.replicas == 1 and self._loop.time() > since
+        is_known &= not self._is_edited_since(trying.address, since - _HEARD_WITHIN_S)
         self._must(not is_known or self._loop.time() >= until - _ROUNDING_S, "tried though asked to wait")
+
+    def _is_edited_since(self, address: RouteAddress, began: float) -> bool:
+        return self._world.operator.is_edited_since(address, began)
 
     def _check_behind(self, address: RouteAddress) -> None:
         """Of a route that failed on the fast lane nothing is tried there before that message has met its fate."""
@@ -140,7 +148,7 @@ class Witness:
         if turn is None or consumer is None or turn._breaker.consumer != consumer.name:
             return  # what it has in hand of a consumer that is gone
         trying.turn = consumer
-        if pause := self._pauses.get(address):
+        if (pause := self._pauses.get(address)) and not self._is_edited_since(address, pause.began):
             self._must(now >= pause.until - _ROUNDING_S, "tried while it should pause")
         beside = [each for each in self.trying if each.turn is consumer]
         successes = self._successes.get(consumer.name, 0)
@@ -185,7 +193,8 @@ class Witness:
             self._pauses[address] = Pause(now, until)
             self._successes.pop(self._server.turns[address].name, None)
         elif (pause := self._pauses.pop(address, None)) and pause.until > now:
-            self._must(not self._server.siding[address], "a pause was cut short")
+            is_needless = not self._server.siding[address] or self._is_edited_since(address, pause.began)
+            self._must(is_needless, "a pause was cut short")
 
     # Faults.
 
@@ -256,6 +265,7 @@ class Witness:
         lost = [n for n in range(1, self._world.sent + 1) if n not in places and not self.received[n]]
         assert not lost, f"lost: {lost}"
         self._check_served(passed_s)
+        self._world.operator.check(passed_s)
 
     def _check_process(self, process: "Process") -> None:
         limits = process.bounds.lanes
@@ -318,7 +328,8 @@ class Witness:
         for address, standing in self._server.siding.items():
             serving = [process for process in awake if self._serves(process, address)]
             staying = [process for process in serving if not process.turns[address]._is_leaving()]
-            is_unserved = bool(standing) and not serving and not self._world.is_cramped
+            may_wait = self._world.is_cramped or self._world.operator.is_parked(address)
+            is_unserved = bool(standing) and not serving and not may_wait
             self._count(f"nobody serves {address.route}", passed_s, is_so=is_unserved)
             self._count(f"two serve {address.route}", passed_s, is_so=len(staying) > 1)
 
