@@ -203,7 +203,7 @@ class Witness:
         self._killed_at.append(self._loop.time())
         self._woke_at = self._loop.time()
         self._counts_lost += _MANY
-        self._lasting.clear()
+        self._begin_anew(process)
         # Who takes its place has not listed what is not there any more.
         self._pauses = {address: pause for address, pause in self._pauses.items() if address in self._server.turns}
         self._failed.clear()
@@ -215,9 +215,9 @@ class Witness:
             if self._world.mood[trying.address] == "well" and self._world.chance.random() < 0.5:
                 self.received[trying.number] += 1
 
-    def froze(self) -> None:
+    def froze(self, process: "Process") -> None:
         self._counts_lost += _MANY
-        self._lasting.clear()
+        self._begin_anew(process)
 
     def missed(self, process: "Process", address: RouteAddress) -> None:
         self._unheard.add((process.name, address))
@@ -230,12 +230,25 @@ class Witness:
         # What it was about to do it does: it knows nothing of pauses that began meanwhile.
         self._pauses.clear()
 
+    def _begin_anew(self, process: "Process") -> None:
+        """Measure from now on what was the process's; all, if nobody else has looked all the time."""
+        is_watched = any(each is not process for each in self._world.awake())
+        lost = {address for address in self.routes if address in process.turns or self._is_owned(address, process)}
+        for address in lost if is_watched else self.routes:
+            self._lasting.pop(f"nobody serves {address.route}", None)
+            self._lasting.pop(f"two serve {address.route}", None)
+
+    def _is_owned(self, address: RouteAddress, process: "Process") -> bool:
+        turn = self._server.turns.get(address)
+        return turn is not None and turn.owner == process.name
+
     def restarted(self, forgotten: int) -> None:
         self._counts_lost += _MANY * (forgotten > 0)
 
     def lost_turns(self, turns: Sequence[tuple[RouteAddress, Consumer]]) -> None:
         """The server loses them: only whoever has served or listed one knows of its pause."""
-        self._lasting.clear()
+        for address, _ in turns:
+            self._lasting.pop(f"nobody serves {address.route}", None)
         # Another process may open the next turn before the one that had it could show its latest attempts; and of a
         # message that moves to the tail meanwhile the head stays, which knows nothing of what the copy there does.
         self._counts_lost += HEAD_TRIES

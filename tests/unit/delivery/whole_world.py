@@ -158,7 +158,7 @@ class World:
     def _freeze(self) -> None:
         frozen = self.chance.choice(self.processes)
         frozen.owner.is_frozen = True
-        self.witness.froze()
+        self.witness.froze(frozen)
 
     def _stand_still(self) -> None:
         """Freeze a process for so long that what it has is another's."""
