@@ -192,7 +192,7 @@ class Witness:
             self.happened["paused"] += 1
             self._pauses[address] = Pause(now, until)
             self._successes.pop(self._server.turns[address].name, None)
-        elif (pause := self._pauses.pop(address, None)) and pause.until > now:
+        elif (pause := self._pauses.pop(address, None)) and pause.until > now + _ROUNDING_S:
             is_needless = not self._server.siding[address] or self._is_edited_since(address, pause.began)
             self._must(is_needless, "a pause was cut short")
 
