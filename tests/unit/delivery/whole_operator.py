@@ -53,6 +53,12 @@ class Operator:
         """Whether an edit ended a pause that began then; who paused need not have read of it yet."""
         return self._edited_at.get(address, float("-inf")) >= began - _READ_WITHIN_S
 
+    def thawed(self) -> None:
+        """Who was frozen reads of an edit only now."""
+        for address in self._edited_at:
+            if not self._is_read_by_all(address):
+                self._edited_at[address] = self._world.loop.time()
+
     # What an operator does.
 
     def act(self) -> None:

@@ -170,6 +170,7 @@ class World:
     def _thaw(self) -> None:
         if any(process.is_frozen for process in self.processes):
             self.witness.thawed()
+            self.operator.thawed()
         for process in self.processes:
             process.owner.is_frozen = False
 
