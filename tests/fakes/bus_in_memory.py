@@ -15,6 +15,7 @@ from pulse_bus.connection import Connection
 from pulse_bus.errors import PublishRefused
 from pulse_bus.incoming import Incoming
 from pulse_bus.outgoing import Committed, Outgoing
+from pulse_contracts import headers
 from pulse_contracts.records import DeadLetterRecord
 from pulse_contracts.subjects import parse_route_address
 from pulse_contracts.topology import ACK_WAIT_S
@@ -78,6 +79,12 @@ class PullsInMemory:
     def in_hand(self) -> int:
         """Messages that were taken and are not settled."""
         return len(self._held) - len(self._buffer)
+
+    def has_in_hand(self, number: int) -> bool:
+        """Whether that message is here, and not another's by now."""
+        return any(
+            number_in(message.headers[headers.MSG_ID]) == number and not message.has_lapsed for message in self._held
+        )
 
     @property
     def promised(self) -> tuple[int, int]:

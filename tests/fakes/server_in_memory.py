@@ -106,15 +106,20 @@ class Server:
         self.violations: list[str] = []
         """What no well-behaved client does."""
         self.on_pause: Callable[[RouteAddress, float], None] = lambda _address, _until: None
+        self.on_burial: Callable[[int, str], None] = lambda _number, _reason: None
         self._recent: set[str] = set()
         self._acked: list[tuple[int, Stored]] = []
 
     # Messages come.
 
-    def route(self, address: RouteAddress, number: int, data: bytes) -> None:
+    def route(self, address: RouteAddress, number: int, data: bytes, revision: int = 1) -> None:
         """Publish a match."""
         subject = delivery(address.kind, address.tenant, address.route)
-        fields = {headers.ROUTED_AT: str(int(at(self._now()).timestamp() * 1000)), headers.ROUTE_REVISION: "1"}
+        fields = {
+            headers.MSG_ID: f"m-{number}:{address.route}",
+            headers.ROUTED_AT: str(int(at(self._now()).timestamp() * 1000)),
+            headers.ROUTE_REVISION: str(revision),
+        }
         self.delivery[next(self.sequences)] = Stored(subject, data, fields, number, self._now())
         self.serve(self.lane)
 
@@ -128,6 +133,7 @@ class Server:
             return None
         self._recent.add(outgoing.message_id)
         self.happened["shunted" if outgoing.message_id.endswith(":s") else "moved to the tail"] += 1
+        self.happened[outgoing.headers.get(headers.CAUSE, "")] += 1
         self.siding[address][next(self.sequences)] = stored
         self.siding_bytes += stored.size_bytes
         if turn := self.turns.get(address):
@@ -137,6 +143,7 @@ class Server:
     def bury(self, number: int, reason: str) -> None:
         self.happened[reason] += 1
         self.dead.setdefault(number, reason)
+        self.on_burial(number, reason)
 
     # Messages go.
 

@@ -22,6 +22,7 @@ EVENTS = {
     "grew",
     "paused",
     "moved to the tail",
+    "adopted",
     "recovered",
     "siding_full",
     "killed",

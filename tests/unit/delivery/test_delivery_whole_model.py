@@ -26,8 +26,14 @@ EVENTS = {
     "recovered",
     "adopted",
     "siding_full",
+    "held_limit",
     "max_attempts",
     "killed",
+    "edited",
+    "parked",
+    "enabled",
+    "route_deleted",
+    "max_age",
 }
 """What the schedules of a chunk must have gone through: a model in which nothing happens holds any invariant."""
 

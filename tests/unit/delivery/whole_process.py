@@ -41,6 +41,7 @@ from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
+from pulse_delivery.siding.sweeping import Sweeping
 from pulse_delivery.siding.tools import TurnTools
 from pulse_delivery.siding.turn import Turn
 from pulse_runtime.metrics import DeliveryMetrics
@@ -61,6 +62,8 @@ class _Unmeasured:
 
 _METRICS: Final = cast("DeliveryMetrics", _Unmeasured())
 _KEYS: Final = KeyRing.parse(f"k:{'A' * 43}=")
+_LINGER_S: Final = 0.1
+"""Shunts gather: meanwhile a turn may find the siding empty."""
 _TICK_S: Final = 0.5
 """The fast lane looks about this seldom: it may, and schedules are cheaper."""
 
@@ -101,7 +104,7 @@ class Process:
         server: Server,
         *,
         bounds: Bounds,
-        routes: Iterable[StoredRoute],
+        routes: Callable[[], Iterable[StoredRoute]],
         chance: random.Random,
         sender: Sender,
         answer: Callable[[], Awaitable[None]],
@@ -114,6 +117,8 @@ class Process:
         self._loop = loop
         self._server = server
         self._tell = tell
+        self._routes = routes
+        self._answer = answer
         clock, coarse, metrics, limits = VirtualClock(loop), VirtualClock(loop, _TICK_S), _METRICS, bounds.lanes
         self.book = RouteBook("", _KEYS, clock)
         self.lanes = Lanes[Held](limits, Rates(self.book.rate_of, clock.monotonic))
@@ -121,12 +126,22 @@ class Process:
         siding = cast("Siding", YardInMemory(server, name, answer))
         attempts = Attempts({"webhook": sender}, DeliveredMemory(), clock, outage.note, AttemptSpans(OFF, clock))
 
-        def publisher(stream: str, commit: Callable[[Outgoing], bool | None]) -> Publisher:
-            return cast("Publisher", PublisherInMemory(stream, commit, answer))
+        async def linger() -> None:
+            await asyncio.sleep(chance.choice((0.0, _LINGER_S)))
+            await answer()
+
+        def publisher(
+            stream: str, commit: Callable[[Outgoing], bool | None], answers: Callable[[], Awaitable[None]] = answer
+        ) -> Publisher:
+            return cast("Publisher", PublisherInMemory(stream, commit, answers))
 
         settler = Settler(
             shunts=Shunts(
-                publisher("SIDING", partial(into_siding, server)), room, self.troubles, metrics=metrics, clock=clock
+                publisher("SIDING", partial(into_siding, server), linger),
+                room,
+                self.troubles,
+                metrics=metrics,
+                clock=clock,
             ),
             dead_letters=publisher("DEADLETTER", partial(into_dead_letters, server)),
             attempts=publisher("ATTEMPT", lambda _outgoing: False),
@@ -188,9 +203,12 @@ class Process:
             metrics=metrics,
             clock=clock,
         )
+        self._sweeping = Sweeping(self.troubles.all, self.keeper.sweep, clock)
         self._clock = clock
         self._parts: list[asyncio.Task[None]] = []
-        self._work = loop.create_task(self._run(routes), context=self.owner.context)
+        self._pulls_of_turns: list[PullsInMemory] = []
+        self._reading: list[asyncio.Task[None]] = []
+        self._work = loop.create_task(self._run(), context=self.owner.context)
 
     @property
     def turns(self) -> dict[RouteAddress, Turn]:
@@ -204,10 +222,23 @@ class Process:
         """Send a notice, as `TurnNotices` does."""
         self._tell(self, address, notice)
 
+    @property
+    def has_started(self) -> bool:
+        return bool(self._parts)
+
+    def has_in_hand(self, number: int, *, of_turn: bool) -> bool:
+        """Whether that message is here, of the fast lane or *of_turn*, and not another's by now."""
+        return any(pulls.has_in_hand(number) for pulls in (self._pulls_of_turns if of_turn else [self.deliveries]))
+
     def follow(self, address: RouteAddress, notice: Notice | AskedRest) -> None:
         """Let a notice of another process come."""
         if self._parts:
             self._loop.call_soon(self.gate.follow, address, notice, context=self.owner.context)
+
+    def read_routes(self) -> None:
+        """Have the process read the routes anew, as a notification does."""
+        self._reading = [task for task in self._reading if not task.done()]
+        self._reading.append(self._loop.create_task(self._read_routes(), context=self.owner.context))
 
     def failure(self) -> BaseException | None:
         """Return what ended the process, which should run for ever."""
@@ -217,15 +248,20 @@ class Process:
         """Let go of everything, turns first; what that does is no part of the schedule."""
         self.owner.is_frozen = False
         self.lanes.withdraw_all()
-        for task in (*self._parts, self._work):
+        for task in (*self._reading, *self._parts, self._work):
             task.cancel()
             self._loop.advance(0.0)
 
-    async def _run(self, routes: Iterable[StoredRoute]) -> None:
-        await self.book.learn(routes)
+    async def _read_routes(self) -> None:
+        await self._answer()
+        await self.book.learn(self._routes())
+
+    async def _run(self) -> None:
+        await self.book.learn(self._routes())
         await self.keeper.look_first()
+        parts = (self.keeper, self.fast_lane, self.deliveries, self._sweeping)
         async with asyncio.TaskGroup() as group:
-            self._parts += [group.create_task(part.run()) for part in (self.keeper, self.fast_lane, self.deliveries)]
+            self._parts += [group.create_task(part.run()) for part in parts]
 
     def _open_consumer(self, name: str) -> PullConsumer:
         server = self._server
@@ -237,4 +273,6 @@ class Process:
         made = PullsInMemory(
             server, find, holder=self.name, name=name, clock=self._clock, capacity=1, expires_s=PULL_EXPIRES_S
         )
+        left = [pulls for pulls in self._pulls_of_turns if pulls.in_hand or server.find_turn(pulls.name)]
+        self._pulls_of_turns = [made, *left]
         return cast("PullConsumer", made)

@@ -10,6 +10,7 @@ from typing import Final
 from bus_in_memory import MAX_PAYLOAD
 from server_in_memory import EPOCH, MAX_ACK_PENDING, Server, number_in
 from virtual_loop import VirtualLoop
+from whole_operator import BURIED_WITHIN_S, Operator
 from whole_process import Bounds, Process
 from whole_witness import Trying, Witness
 
@@ -18,7 +19,7 @@ from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
 from pulse_contracts.routes import Rate, Route, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
-from pulse_contracts.topology import DELIVER_MAX_ACK_PENDING
+from pulse_contracts.topology import ACK_WAIT_S, DELIVER_MAX_ACK_PENDING
 from pulse_contracts.turns import AskedRest, Notice
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.parcel import Parcel
@@ -36,13 +37,14 @@ OUTCOMES: Final[dict[str, Outcome]] = {
     "well": Delivered(),
     "busy": Failed(error="503", answered=True),
     "dead": Failed(error="refused", answered=False),
+    "asks": Failed(error="429", answered=True, retry_after_s=3.0),
     "gone": Rejected(error="410", reason="status_410"),
 }
 HANGS: Final = "hangs"
 SICK: Final = ROUTES[1]
 """A route that begins in trouble, so that its breaker has something to do."""
-SICKLY: Final = ("busy", "busy", "dead")
-MOODS: Final = ("well", "well", "busy", "busy", "dead", "gone", HANGS)
+SICKLY: Final = ("busy", "busy", "dead", "asks")
+MOODS: Final = ("well", "well", "busy", "busy", "dead", "asks", "gone", HANGS)
 PATIENCE_S: Final = 120.0
 
 
@@ -59,7 +61,8 @@ class World:
         """Whether there are more troubled routes than turns; then who waits for one waits for its turn."""
         self.mood = {address: self.chance.choice(MOODS) for address in ROUTES} | {SICK: self.chance.choice(SICKLY)}
         self.server = Server(self.chance.choice((15_000, 80_000, 80_000)), self.loop.time)
-        self.sent = 0
+        self.sent_at: list[tuple[RouteAddress, float]] = []
+        """Which route each message is for, and when it was routed."""
         self._names = 0
         self.replicas = self.chance.choice([1, 1, 2] if self.faults == "mild" else [1, 2, 2, 3])
         self.bounds = Bounds(
@@ -75,17 +78,20 @@ class World:
             turns=RosterLimits(openings=1, consumers=2) if self.is_cramped else RosterLimits(openings=8, consumers=16),
             places=self.chance.choice([2, 8]),
         )
+        self.is_hasty = self.chance.random() < 0.1
+        """Whether messages grow too old, while pauses are long."""
         self.policy = RoutePolicy(
-            backoff_first_s=1.0,
-            backoff_cap_s=self.chance.choice([2.0, 8.0]),
+            backoff_first_s=90.0 if self.is_hasty else 1.0,
+            backoff_cap_s=90.0 if self.is_hasty else self.chance.choice([2.0, 8.0]),
             max_attempts=5,
-            max_age_s=600.0,
+            max_age_s=8.0 if self.is_hasty else 600.0,
             in_flight=self.chance.choice([3, 16]),
         )
         rate = Rate(per_s=4.0, burst=2) if self.chance.random() < 0.3 else None
-        self.routes = _routes(self.policy, rate)
+        self.operator = Operator(self, stored_routes(self.policy, rate))
         self.witness = Witness(self)
         self.server.on_pause = self.witness.pauses
+        self.server.on_burial = self.operator.buried
         self.processes: list[Process] = []
         self.gone: list[Process] = []
 
@@ -109,20 +115,31 @@ class World:
 
     def _what_may_happen(self) -> list[Callable[[], None]]:
         calm = [self._send] * 4 + [self._change_mood] * 3 + [self._wait] * 2
+        rare = [self.operator.act] + [self._wait_long] * self.is_hasty
         mild = [self._restart_server, self._delete_turn, self._delete_turn]
         harsh = [self._kill, self._freeze, self._freeze, self._thaw, self._restart_server, self._delete_turn]
-        return calm * 2 + {"none": [], "mild": mild * 2, "harsh": harsh}[self.faults]
+        harsh += [self._stand_still]
+        return calm * 2 + rare + {"none": [], "mild": mild * 2, "harsh": harsh}[self.faults]
 
     # What the schedule may choose.
 
     def _send(self) -> None:
         address = self.chance.choice((*ROUTES, SICK, SICK))
+        route = self.operator.route(address)
+        if route.deleted and self.chance.random() < 0.8:
+            return  # what the router had matched before it knew
         for _ in range(self.chance.choice((1, 3, 8))):
-            self.sent += 1
-            self.server.route(address, self.sent, body(address, self.sent, self.chance.choice((0, 200, 600))))
+            self.sent_at.append((address, self.loop.time()))
+            data = body(address, self.sent, self.chance.choice((0, 200, 600)))
+            self.server.route(address, self.sent, data, route.revision)
 
     def _wait(self) -> None:
         """Let time pass only."""
+
+    def _wait_long(self) -> None:
+        """Let everything that waits grow too old, and a minute pass."""
+        for _ in range(int(self.policy.max_age_s + BURIED_WITHIN_S) + 2):
+            self._advance(1.0)
 
     def _change_mood(self) -> None:
         self.mood[self.chance.choice((*ROUTES, SICK, SICK))] = self.chance.choice(MOODS)
@@ -141,11 +158,19 @@ class World:
     def _freeze(self) -> None:
         frozen = self.chance.choice(self.processes)
         frozen.owner.is_frozen = True
-        self.witness.froze()
+        self.witness.froze(frozen)
+
+    def _stand_still(self) -> None:
+        """Freeze a process for so long that what it has is another's."""
+        self._freeze()
+        for _ in range(int(ACK_WAIT_S) + 1):
+            self._advance(1.0)
+        self._thaw()
 
     def _thaw(self) -> None:
         if any(process.is_frozen for process in self.processes):
             self.witness.thawed()
+            self.operator.thawed()
         for process in self.processes:
             process.owner.is_frozen = False
 
@@ -182,7 +207,7 @@ class World:
             self.loop,
             self.server,
             bounds=self.bounds,
-            routes=self.routes,
+            routes=self.operator.stored,
             chance=self.chance,
             sender=sender,
             answer=self._answer,
@@ -197,8 +222,16 @@ class World:
     def _tell(self, teller: Process, address: RouteAddress, notice: Notice | AskedRest) -> None:
         self.server.happened[str(notice) if isinstance(notice, Notice) else "rest"] += 1
         for process in self.processes:
-            if process is not teller and self.chance.random() < 0.9:
+            if process is teller:
+                continue
+            if self.chance.random() < 0.9:
                 process.follow(address, notice)
+            else:
+                self.witness.missed(process, address)
+
+    @property
+    def sent(self) -> int:
+        return len(self.sent_at)
 
     def awake(self) -> Iterator[Process]:
         return (process for process in self.processes if not process.is_frozen)
@@ -209,6 +242,7 @@ class World:
     def _settle(self) -> None:
         """Everybody is well again; what began comes to its end, in bounded time."""
         self._thaw()
+        self.operator.enable_all()
         self.mood = dict.fromkeys(ROUTES, "well")
         end = self.loop.time() + PATIENCE_S
         while self._is_anything_left():
@@ -238,7 +272,7 @@ class _Destinations:
         return outcome
 
 
-def _routes(policy: RoutePolicy, rate: Rate | None) -> list[StoredRoute]:
+def stored_routes(policy: RoutePolicy, rate: Rate | None) -> list[StoredRoute]:
     """Return all routes, the first of them with the rate."""
     return [
         StoredRoute(

@@ -34,6 +34,8 @@ class DeadLetter:
 
     reason: str
     error: str
+    rest_until: datetime | None = None
+    """Before this the destination asked not to be tried, with whatever message."""
 
 
 Disposition = Settle | Shunt | ProbeFailed | DeadLetter

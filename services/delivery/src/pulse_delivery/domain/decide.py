@@ -82,18 +82,17 @@ def overdue(policy: RoutePolicy) -> str:
 def _after_failure(
     failed: Failed, attempt: Attempt, policy: RoutePolicy, now: datetime, random: Callable[[], float]
 ) -> Disposition:
+    asked = asked_s(failed.retry_after_s)
+    rest_until = now + timedelta(seconds=asked) if asked else None
     if is_expired(attempt.routed_at, policy, now):
-        return DeadLetter(reason="max_age", error=f"{overdue(policy)}: {failed.error}")
+        return DeadLetter(reason="max_age", error=f"{overdue(policy)}: {failed.error}", rest_until=rest_until)
     if failed.answered and attempt.answered >= policy.max_attempts:
-        return DeadLetter(
-            reason="max_attempts", error=f"answered with failure {attempt.answered} times: {failed.error}"
-        )
+        error = f"answered with failure {attempt.answered} times: {failed.error}"
+        return DeadLetter(reason="max_attempts", error=error, rest_until=rest_until)
     if attempt.is_probe and failed.answered and attempt.answered_as_head >= HEAD_TRIES:
-        return Shunt(reason="head_failed")
+        return Shunt(reason="head_failed", rest_until=rest_until)
     pause = pause_s(attempt.failures + 1, policy, failed.retry_after_s, random)
     paused = ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error)
     if attempt.is_probe:
         return paused
-    asked = asked_s(failed.retry_after_s)
-    rest_until = now + timedelta(seconds=asked) if asked else None
     return Shunt(reason="attempt_failed", rest_until=rest_until, failed=paused)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
-from pulse_contracts.disposition import ProbeFailed
+from pulse_contracts.disposition import DeadLetter, Disposition, ProbeFailed, Shunt
 from pulse_contracts.subjects import RouteAddress
 
 
@@ -41,6 +41,11 @@ class Troubles:
     def rest(self, address: RouteAddress, until: datetime) -> None:
         """The destination asked not to be tried before: the route's next turn begins with a pause."""
         self._rest_until[address] = max(until, self._rest_until.get(address, until))
+
+    def heed(self, address: RouteAddress, disposition: Disposition) -> None:
+        """Rest as the destination asked of a turn whose message goes out of its way: with that it is not paused."""
+        if isinstance(disposition, Shunt | DeadLetter) and disposition.rest_until:
+            self.rest(address, disposition.rest_until)
 
     def take_rest(self, address: RouteAddress) -> datetime | None:
         """Return the end of that pause, once."""

@@ -255,6 +255,7 @@ class Turn:
             failures=self._breaker.failures,
         )
         disposition = decide(result.outcome, attempt, route.policy, tools.clock.now(), random=tools.random)
+        tools.troubles.heed(self._address, disposition)
         match disposition:
             case Settle():
                 heads.forget(parcel)
@@ -361,11 +362,10 @@ class Turn:
         if tools.troubles.is_shunting(self._address) or consumer.buffered:
             return False
         await self._close()
-        if tools.troubles.is_shunting(self._address):
-            # One more came while the turn was being closed: whoever keeps turns opens another.
-            return True
-        self._stop_holding(recovered=True)
-        self._report_recovery()
+        # If one more came while the turn was being closed, whoever keeps turns opens another.
+        if not tools.troubles.is_shunting(self._address):
+            self._stop_holding(recovered=True)
+            self._report_recovery()
         return True
 
     def _report_recovery(self) -> None:
