@@ -14,6 +14,7 @@ from pulse_delivery.domain.roster import RosterLimits
 def test_turns_of_one_look_begin_one_after_the_other() -> None:
     world, openings = World(0), list[float]()
     world.bounds = replace(world.bounds, turns=RosterLimits())
+    world.mood = dict.fromkeys(ROUTES, "dead")
     with world.loop:
         for number, address in enumerate(ROUTES):
             fields = {headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(int(at(0.0).timestamp() * 1000))}
