@@ -138,6 +138,7 @@ TROUBLE: Final = (
         queries=(
             Query(expression="max(pulse_delivery_troubled_routes)", legend="troubled"),
             Query(expression="sum(pulse_delivery_turns_in_use)", legend="with a turn"),
+            Query(expression="sum(pulse_delivery_probes_waiting)", legend="due to be tried"),
         ),
     ),
     Panel(

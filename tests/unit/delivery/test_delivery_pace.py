@@ -12,7 +12,8 @@ from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.siding.pace import ProbePace
 
-APART_S = 0.025
+APART_S, LONGEST_S = 0.025, 0.1
+LATE_S = 0.005
 
 
 def of(tenant: str, count: int) -> list[RouteAddress]:
@@ -55,7 +56,9 @@ def probes() -> Generator[Probes]:
 def test_the_first_begins_at_once_and_the_others_one_after_the_other(probes: Probes) -> None:
     probes.come(*of("a", 4))
     assert probes.order == ["a-0"]
+    assert probes.pace.waiting == 3
     probes.loop.advance(1)
+    assert probes.pace.waiting == 0
     assert [at for at, _ in probes.began] == pytest.approx([0, APART_S, 2 * APART_S, 3 * APART_S])
 
     probes.come(*of("a", 1))
@@ -72,26 +75,44 @@ def test_tenants_take_turns_however_many_routes_one_has(probes: Probes) -> None:
 def test_the_later_the_loop_is_the_further_apart_they_are(probes: Probes) -> None:
     probes.come(*of("a", 40))
     probes.process.is_frozen = True
-    probes.loop.advance(2 * APART_S)
+    probes.loop.advance(APART_S + LATE_S)
     probes.process.is_frozen = False
     probes.loop.advance(0)
     assert len(probes.began) == 2
 
-    # It was late by 25 ms, and yields ten times as long.
-    probes.loop.advance(0.25)
+    probes.loop.advance(APART_S + 10 * LATE_S - 0.001)
     assert len(probes.began) == 2
-    probes.loop.advance(APART_S + 0.001)
+    probes.loop.advance(0.002)
     assert len(probes.began) == 3
 
 
-def test_one_that_goes_well_lets_the_next_begin_at_once(probes: Probes) -> None:
+@pytest.mark.parametrize("stood_still_s", [0.2, 15, 3600])
+def test_a_process_that_stood_still_goes_on_at_once(probes: Probes, stood_still_s: float) -> None:
+    probes.come(*of("a", 60))
+    probes.process.is_frozen = True
+    probes.loop.advance(stood_still_s)
+    probes.process.is_frozen = False
+    probes.loop.advance(1)
+    assert len(probes.began) > 1 / LONGEST_S
+
+
+def test_one_that_is_no_waste_lets_the_next_begin_at_once(probes: Probes) -> None:
     probes.come(*of("a", 40))
     for _ in range(20):
-        probes.pace.went_well()
+        probes.pace.was_no_waste()
         probes.loop.advance(0.001)
     assert len(probes.began) == 21
     probes.loop.advance(APART_S)
     assert len(probes.began) == 22
+
+
+def test_so_it_does_if_the_next_one_has_yet_to_come(probes: Probes) -> None:
+    """As where an endpoint is gone, and every message of its backlog is answered with that, one after the other."""
+    for number, route in enumerate(of("a", 20)):
+        probes.come(route)
+        assert len(probes.began) == number + 1
+        probes.pace.was_no_waste()
+        probes.loop.advance(0.001)
 
 
 def test_who_is_called_off_leaves_the_line(probes: Probes) -> None:

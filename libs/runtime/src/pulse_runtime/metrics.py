@@ -177,6 +177,10 @@ class DeliveryMetrics(MetricSet):
     )
     troubled_routes = GaugeSpec("pulse_delivery_troubled_routes", "Routes with an unparked message in the siding.")
     turns_in_use = GaugeSpec("pulse_delivery_turns_in_use", "Troubled routes that have a consumer on the siding.")
+    probes_waiting = GaugeSpec(
+        "pulse_delivery_probes_waiting",
+        "Routes that failed and are due to be tried again: they yield to everything else, tenants in turn.",
+    )
     recovery_seconds = HistogramSpec(
         "pulse_delivery_recovery_seconds",
         "From the first success of a troubled route to its return to the fast lane, its backlog delivered. The healing "

@@ -65,11 +65,6 @@ class Breaker:
     def most_in_flight(self) -> int:
         return _GROWTH[self._step]
 
-    @property
-    def is_probing(self) -> bool:
-        """Whether one message at a time is tried, to find out."""
-        return self._step == 0
-
     async def open(self, left_behind: str | None) -> bool:
         """Claim the route, as half open; False if another process has. *left_behind* is what one that is gone had."""
         if left_behind:

@@ -89,8 +89,13 @@ class FastLaneGate:
         self._lanes.return_slot(address.tenant)
         self._places.leave(address)
 
-    def probe_went_well(self) -> None:
-        self._pace.went_well()
+    @property
+    def probes_waiting(self) -> int:
+        """How many turns wait for the moment of their probe."""
+        return self._pace.waiting
+
+    def was_no_waste(self) -> None:
+        self._pace.was_no_waste()
 
     def rest(self, address: RouteAddress, until: datetime) -> None:
         """Have the route's next turn begin with a pause, whichever process it will be of."""

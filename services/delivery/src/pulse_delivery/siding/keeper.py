@@ -114,6 +114,7 @@ class TurnKeeper:
             _log.warning(SIDING_UNREADABLE, error=str(exc))
             self._oldest.could_not_look()
         self._metrics.turns_in_use.set(len(self._turns))
+        self._metrics.probes_waiting.set(self._gate.probes_waiting)
 
     async def _read(self) -> None:
         # The answer takes a while: what is shunted meanwhile, or recovers, must not be forgotten for it.

@@ -1,9 +1,9 @@
 """The pace of probes: they yield to whatever else the process has to do, tenants in turn (ADR 0021).
 
-A probe costs as much as a delivery and mostly brings nothing. They begin one after the other, so far apart that the
-event loop comes round in between, and the further apart the later the loop is: a crowd of dead destinations takes what
-is left of the processor, and no message of a healthy one waits behind it. One that goes well lets the next begin at
-once, so a crowd that has healed is found as fast as it answers.
+A probe of a destination that failed costs as much as a delivery and mostly brings nothing. They begin one after the
+other, so far apart that the event loop comes round in between, and further apart while the loop is late: a crowd of
+dead destinations takes what is left of the processor, and no message of a healthy one waits behind it. One that is no
+waste lets the next begin at once, so a crowd that has healed is found as fast as it answers.
 """
 
 import asyncio
@@ -17,13 +17,15 @@ from pulse_runtime.clock import Clock
 
 _APART_S: Final = 0.025
 _YIELD: Final = 10.0
-"""So many times as long as the loop was late no probe begins."""
+"""So many times as long as the loop was late no probe begins …"""
+_LONGEST_S: Final = 0.1
+"""… but no longer than this, however long the process stood still."""
 _LOOK_S: Final = 1.0
 """So soon one who waits notices that it is called off."""
 
 
 class ProbePace:
-    """Says when a turn may begin a probe."""
+    """Says when a turn may begin to try a destination that has failed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -31,6 +33,11 @@ class ProbePace:
         """Who waits, by tenant; whose probe began longest ago comes first."""
         self._next_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their moment."""
+        return sum(map(len, self._lines.values()))
 
     async def wait(self, address: RouteAddress, is_called_off: Callable[[], bool]) -> bool:
         """Wait for the moment of a probe; False if it is called off before."""
@@ -41,7 +48,7 @@ class ProbePace:
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(address.tenant, OrderedDict())[address] = called
         if self._timer is None:
-            self._call_in(self._next_at - now)
+            self._call_in(max(0.0, self._next_at - now))
         try:
             while not (called.done() or is_called_off()):
                 await asyncio.wait({called}, timeout=_LOOK_S)
@@ -50,10 +57,12 @@ class ProbePace:
                 self._step_out(address)
         return called.done()
 
-    def went_well(self) -> None:
-        """Let the next one begin: the last one was no waste."""
+    def was_no_waste(self) -> None:
+        """Let the next one begin: a message waits no longer."""
         if self._lines:
             self._call_one()
+        else:
+            self._next_at = float("-inf")
 
     def _step_out(self, address: RouteAddress) -> None:
         line = self._lines[address.tenant]
@@ -70,7 +79,7 @@ class ProbePace:
         self._timer = None
         if self._lines:
             self._call_one()
-            self._call_in(_APART_S + _YIELD * late_s)
+            self._call_in(min(_APART_S + _YIELD * late_s, _LONGEST_S))
 
     def _call_one(self) -> None:
         tenant, line = self._lines.popitem(last=False)

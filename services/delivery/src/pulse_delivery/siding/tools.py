@@ -41,14 +41,14 @@ class Gate(Protocol):
     async def slot(self, address: RouteAddress, is_called_off: Callable[[], bool], *, is_probe: bool = False) -> bool:
         """Wait for a working place, a slot of the process's budget and a permit of the route's rate.
 
-        A probe waits besides till its moment comes. False if it is called off.
+        A probe, of a route that failed last, waits besides till its moment comes. False if it is called off.
         """
         ...
 
     def return_slot(self, address: RouteAddress) -> None: ...
 
-    def probe_went_well(self) -> None:
-        """Let the next probe of any route begin."""
+    def was_no_waste(self) -> None:
+        """A message of a route that had failed waits no longer: let the next probe of any route begin."""
         ...
 
 

@@ -264,6 +264,7 @@ class Turn:
                 await message.ack()
                 await self._breaker.grow(route.policy.in_flight)
             case DeadLetter(reason=reason, error=error):
+                tools.gate.was_no_waste()
                 await tools.settler.record(parcel, route, result)
                 await tools.settler.dead_letter(message, parcel, route, reason, error)
             case Shunt(reason=reason):
@@ -284,7 +285,7 @@ class Turn:
             # Without a slot: it may last as long as a deadline.
             await tools.attempts.end_of_copy(parcel)
             async with self._queue:
-                if not await tools.gate.slot(self._address, is_off, is_probe=self._breaker.is_probing):
+                if not await tools.gate.slot(self._address, is_off, is_probe=self._breaker.failures > 0):
                     return False
             if not tools.attempts.is_in_hand(parcel):
                 return True
@@ -302,8 +303,8 @@ class Turn:
         )
 
     def _note_success(self, pending: int) -> None:
-        if self._breaker.is_probing:
-            self._tools.gate.probe_went_well()
+        if self._breaker.failures:
+            self._tools.gate.was_no_waste()
         if self._succeeded_at is None:
             self._succeeded_at = self._tools.clock.monotonic()
         self._breaker.note_success()
