@@ -1,4 +1,4 @@
-"""A table kept in memory: LISTEN first, then the whole list; after that on every notification and now and then.
+"""A table kept in memory: LISTEN first, then all of it; after that again on every notification and now and then.
 
 Notifications are lost across reconnects and revisions commit out of order, so a notification only says "read again".
 What was read stays usable while PostgreSQL is down.

@@ -23,7 +23,8 @@ _PAGE: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known(Generic[R]):
-    revision: int
+    version: tuple[int, int]
+    """Revision and generation."""
     route: R | None
     """None if this version cannot read it."""
 
@@ -41,13 +42,16 @@ class RouteListing(Generic[R]):
 
         One row of one tenant that it cannot read stops nobody else's routes.
         """
-        versions: Sequence[asyncpg.Record] = await connection.fetch(sql("routes_versions"))
-        known = {row["route_id"]: self._known.get(row["route_id"]) for row in versions}
-        changed = [row["route_id"] for row in versions if not _is_at(known[row["route_id"]], row["revision"])]
-        for start in range(0, len(changed), _PAGE):
-            rows: Sequence[asyncpg.Record] = await connection.fetch(sql(self._query), changed[start : start + _PAGE])
-            known |= {row["route_id"]: _Known(revision=row["revision"], route=self._readable(row)) for row in rows}
-            await asyncio.sleep(0)
+        # In one view of the table: a tenant's generation says that everything up to it was read.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            versions: Sequence[asyncpg.Record] = await connection.fetch(sql("routes_versions"))
+            known = {row["route_id"]: self._known.get(row["route_id"]) for row in versions}
+            changed = [row["route_id"] for row in versions if not _is_at(known[row["route_id"]], row)]
+            for start in range(0, len(changed), _PAGE):
+                page = changed[start : start + _PAGE]
+                rows: Sequence[asyncpg.Record] = await connection.fetch(sql(self._query), page)
+                known |= {row["route_id"]: _Known(version=_version(row), route=self._readable(row)) for row in rows}
+                await asyncio.sleep(0)
         self._known = {route_id: one for route_id, one in known.items() if one}
         return [one.route for one in self._known.values() if one.route is not None]
 
@@ -69,5 +73,9 @@ def for_delivery() -> RouteListing[StoredRoute]:
     return RouteListing("routes_deliver", stored_route)
 
 
-def _is_at(known: _Known[R] | None, revision: int) -> bool:
-    return known is not None and known.revision == revision
+def _is_at(known: _Known[R] | None, row: asyncpg.Record) -> bool:
+    return known is not None and known.version == _version(row)
+
+
+def _version(row: asyncpg.Record) -> tuple[int, int]:
+    return row["revision"], row["generation"]
