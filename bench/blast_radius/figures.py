@@ -107,11 +107,16 @@ class StepResult:
 
     def over_ceilings(self) -> list[str]:
         """Name the processes that used more than they may."""
-        return [
-            f"{process}: {used.rss_mib:.0f} MiB and {used.sockets:,} sockets"
-            for process, used in self.usage.items()
-            if (most := CEILINGS.get(process)) and (used.rss_mib > most.rss_mib or used.sockets > most.sockets)
-        ]
+        return over_ceilings(self.usage)
+
+
+def over_ceilings(usage: Mapping[str, Usage]) -> list[str]:
+    """Name the processes that used more than they may, with what they used."""
+    return [
+        f"{process}: {used.rss_mib:.0f} MiB and {used.sockets:,} sockets"
+        for process, used in usage.items()
+        if (most := CEILINGS.get(process)) and (used.rss_mib > most.rss_mib or used.sockets > most.sockets)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

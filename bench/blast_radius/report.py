@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from blast_radius.figures import over_ceilings
 from blast_radius.plot import render
 from blast_radius.records import Record, Row, read
 
@@ -19,7 +20,7 @@ _NAMES: Final = {"pulse": "**Pulse**", "inline": "inline, 4 workers", "queued": 
 def report(files: Sequence[Path], plot: Path, page: Path) -> bool:
     """Write the plot, and the table into *page* between its two marks; raises `ValueError` if it has none.
 
-    Returns whether Pulse, in all of *files*, was within the goal and lost nothing.
+    Returns whether Pulse, in all of *files*, was within the goal and below its ceilings, and lost and kept nothing.
     """
     records = sorted(map(read, files), key=_place)
     rows = [row for record in records for row in record.rows]
@@ -31,12 +32,13 @@ def report(files: Sequence[Path], plot: Path, page: Path) -> bool:
         raise ValueError(f"{page}: no marks {_BEGIN} … {_END}")
     table = "\n".join([*_HEAD, *map(_line, rows), "", *_notes(records)])
     page.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
-    return all(
-        row.is_within_goal and not record.balance.lost
-        for record in records
-        for row in record.rows
-        if row.system == "pulse"
-    )
+    return all(map(_is_fine, (record for record in records if record.rows[0].system == "pulse")))
+
+
+def _is_fine(record: Record) -> bool:
+    balance = record.balance
+    is_kept_or_lost = balance.lost or balance.waiting
+    return not (is_kept_or_lost or over_ceilings(record.usage)) and all(row.is_within_goal for row in record.rows)
 
 
 def _place(record: Record) -> tuple[int, int, str]:
