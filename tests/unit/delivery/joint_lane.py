@@ -205,8 +205,10 @@ class FastLaneSteps:
         took_s = self.now - trying.began if isinstance(outcome, Delivered) else None
         self._carry_on(self.lanes.finish(trying.ticket, self.net, took_s=took_s, in_flight=POLICY.in_flight), [])
         match self._decide(message, outcome, is_probe=False, failures=0, as_head=0):
-            case Shunt():
+            case Shunt(failed=failed):
                 self.troubles.shunt_begins(address)
+                if failed:
+                    self.troubles.note_failure(address, failed)
                 self._shunt_all(self.lanes.withdraw(address.route))
                 self._shunt(message)
                 self.troubles.shunt_ends(address, waits=False)

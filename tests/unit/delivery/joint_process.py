@@ -14,7 +14,7 @@ from pulse_contracts.outcome import Outcome
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.domain.decide import is_expired
 from pulse_delivery.domain.room import Claim, Extent
-from pulse_delivery.domain.roster import Rest, Serving
+from pulse_delivery.domain.roster import Rest, Serving, after_failure
 from pulse_delivery.siding.breaker import Breaker
 
 T = TypeVar("T")
@@ -65,7 +65,9 @@ class Process(FastLaneSteps):
             self._open(address, adopt=address in plan.adopt)
 
     def _open(self, address: RouteAddress, *, adopt: bool) -> None:
-        rest = self.roster.recall(address)
+        failed, rest = self.troubles.take_failure(address), self.roster.recall(address)
+        if failed and not rest:
+            rest = after_failure(failed, at(self.now))
         breaker = Breaker(address, self.siding, rest=rest, now=at(self.now))
         if not done(breaker.open(self.broker.turns[address].name if adopt else None)):
             self.roster.remember(address, self._rest(breaker))
