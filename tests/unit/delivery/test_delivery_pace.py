@@ -29,11 +29,11 @@ class Probes:
         self.pace = ProbePace(VirtualClock(loop))
         self.began: list[tuple[float, str]] = []
         self.refused: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self.called_off = set[str]()
 
     def come(self, *routes: RouteAddress) -> None:
-        for route in routes:
-            self.loop.create_task(self._probe(route), context=self.process.context)
+        self.tasks += [self.loop.create_task(self._probe(route), context=self.process.context) for route in routes]
         self.loop.advance(0)
 
     @property
@@ -126,9 +126,24 @@ def test_who_is_called_off_leaves_the_line(probes: Probes) -> None:
 
 def test_one_that_is_cancelled_leaves_the_line(probes: Probes) -> None:
     probes.come(*of("a", 2))
-    waiting = next(task for task in asyncio.all_tasks(probes.loop) if not task.done())
-    waiting.cancel()
+    _waiting(probes).cancel()
     probes.loop.advance(0)
+    assert probes.pace.waiting == 0
     probes.come(*of("b", 1))
     probes.loop.advance(APART_S)
     assert probes.order == ["a-0", "b-0"]
+
+
+def test_one_whose_moment_comes_as_it_is_cancelled_leaves_it_to_the_next(probes: Probes) -> None:
+    probes.come(*of("a", 2), *of("b", 1))
+    _waiting(probes).cancel()
+    probes.pace.was_no_waste()
+    probes.loop.advance(0)
+    assert probes.order == ["a-0", "b-0"]
+    probes.loop.advance(1)
+    assert not probes.loop.errors
+
+
+def _waiting(probes: Probes) -> asyncio.Task[None]:
+    """Return the task of a-1."""
+    return next(task for task in probes.tasks if not task.done())

@@ -9,6 +9,7 @@ waste lets the next begin at once, so a crowd that has healed is found as fast a
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from pulse_contracts.ids import TenantId
@@ -24,14 +25,21 @@ _LOOK_S: Final = 1.0
 """So soon one who waits notices that it is called off."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    called: asyncio.Future[bool]
+    is_called_off: Callable[[], bool]
+
+
 class ProbePace:
     """Says when a turn may begin to try a destination that has failed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lines: OrderedDict[TenantId, OrderedDict[RouteAddress, asyncio.Future[None]]] = OrderedDict()
+        self._lines: OrderedDict[TenantId, OrderedDict[RouteAddress, _Waiting]] = OrderedDict()
         """Who waits, by tenant; whose probe began longest ago comes first."""
         self._next_at = float("-inf")
+        self._looked_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -45,17 +53,17 @@ class ProbePace:
         if not self._lines and now >= self._next_at:
             self._next_at = now + _APART_S
             return True
-        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lines.setdefault(address.tenant, OrderedDict())[address] = called
+        called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(called=called, is_called_off=is_called_off)
+        self._lines.setdefault(address.tenant, OrderedDict())[address] = waiting
         if self._timer is None:
             self._call_in(max(0.0, self._next_at - now))
         try:
-            while not (called.done() or is_called_off()):
-                await asyncio.wait({called}, timeout=_LOOK_S)
+            return await called
         finally:
-            if not called.done():
+            line = self._lines.get(address.tenant)
+            if called.cancelled() and line and line.get(address) is waiting:
                 self._step_out(address)
-        return called.done()
 
     def was_no_waste(self) -> None:
         """Let the next one begin: a message waits no longer."""
@@ -75,15 +83,31 @@ class ProbePace:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._on_time)
 
     def _on_time(self) -> None:
-        late_s = max(0.0, self._clock.monotonic() - self._next_at)
+        now = self._clock.monotonic()
+        late_s = max(0.0, now - self._next_at)
         self._timer = None
+        if now - self._looked_at >= _LOOK_S:
+            # One looks for all: of a thousand that wait each would wake every second.
+            self._looked_at = now
+            self._dismiss_called_off()
         if self._lines:
             self._call_one()
             self._call_in(min(_APART_S + _YIELD * late_s, _LONGEST_S))
 
     def _call_one(self) -> None:
-        tenant, line = self._lines.popitem(last=False)
-        _, called = line.popitem(last=False)
-        if line:
-            self._lines[tenant] = line
-        called.set_result(None)
+        while self._lines:
+            tenant, line = self._lines.popitem(last=False)
+            _, waiting = line.popitem(last=False)
+            if line:
+                self._lines[tenant] = line
+            # One that is cancelled may not have stepped out yet.
+            if not waiting.called.done():
+                waiting.called.set_result(True)
+                return
+
+    def _dismiss_called_off(self) -> None:
+        every = [each for line in self._lines.values() for each in line.items()]
+        for address, waiting in every:
+            if not waiting.called.done() and waiting.is_called_off():
+                self._step_out(address)
+                waiting.called.set_result(False)
