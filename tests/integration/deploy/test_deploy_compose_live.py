@@ -39,6 +39,8 @@ MAY_BE_ZERO = {
     "max(pulse_router_oldest_unrouted_age_seconds)",
     "max(pulse_router_unrouted_messages)",
     "max(pulse_delivery_ready_messages)",
+    # One route that is down waits for nobody's probe.
+    "sum(pulse_delivery_probes_waiting)",
     # The receivers answer at once.
     "sum(pulse_delivery_slots_in_use) / sum(pulse_delivery_slots)",
 }
