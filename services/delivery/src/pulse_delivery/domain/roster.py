@@ -83,6 +83,8 @@ class Plan:
     """End our turn without touching its consumer: that is another's now, or gone."""
     retire: Sequence[RouteAddress] = ()
     """End our paused turn to make room; its rest is remembered."""
+    crowded: frozenset[TenantId] = frozenset()
+    """Tenants of which routes wait for a consumer."""
     clear: Sequence[RouteAddress] = ()
     """Delete a consumer that nobody pulls at and nothing waits for."""
 
@@ -140,11 +142,13 @@ class Roster:
         resting = {address for address in unserved if self._is_resting(address, now)}
         consumers = Counter(address.tenant for address in {*listed, *ours} - left_behind)
         chosen = self._choose(self._queues(unserved, resting, waiting), consumers, self._limits.openings - len(opening))
+        blocked = self._blocked(set(unserved).difference(chosen, resting), consumers)
         return Plan(
             open=[address for address in chosen if address not in left_behind],
             adopt=[address for address in chosen if address in left_behind],
             leave=leave,
-            retire=self._to_retire(set(unserved).difference(chosen, resting), consumers, now),
+            retire=self._to_retire(len(blocked), consumers, now),
+            crowded=frozenset(address.tenant for address in blocked),
             clear=[address for address in left_behind if address not in waiting],
         )
 
@@ -234,15 +238,16 @@ class Roster:
             for tenant, routes in by_tenant.items()
         }
 
-    def _to_retire(
-        self, unserved: set[RouteAddress], consumers: Counter[TenantId], now: datetime
-    ) -> list[RouteAddress]:
+    def _blocked(self, unserved: set[RouteAddress], consumers: Counter[TenantId]) -> list[RouteAddress]:
+        """Return the routes that find no place for a consumer."""
+        free = self._limits.consumers - consumers.total()
+        return [address for address in unserved if consumers[address.tenant] >= max(1, free)]
+
+    def _to_retire(self, blocked: int, consumers: Counter[TenantId], now: datetime) -> list[RouteAddress]:
         """Return our turns that would pause longest, of the tenants with the most turns first.
 
         Only as many as there are routes that find no place for a consumer: no pause gives up its place for nothing.
         """
-        free = self._limits.consumers - consumers.total()
-        blocked = sum(consumers[address.tenant] >= max(1, free) for address in unserved)
         paused = [
             (-consumers[address.tenant], -until.timestamp(), address.route, address)
             for address, (until, seen_at) in self._pauses.items()

@@ -1,11 +1,16 @@
 """Which routes are troubled. The truth is the siding's own contents; this is what a process knows of it."""
 
 from collections import Counter
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Final
 
 from pulse_contracts.disposition import DeadLetter, Disposition, ProbeFailed, Shunt
+from pulse_contracts.ids import TenantId
 from pulse_contracts.subjects import RouteAddress
+
+_CROWDED_PAUSE: Final = timedelta(seconds=5)
+"""Two seconds until all processes have seen a pause, and two that are worth making room for (`domain.roster`)."""
 
 
 class Troubles:
@@ -18,6 +23,7 @@ class Troubles:
         self._failed: dict[RouteAddress, ProbeFailed] = {}
         self._fresh: Counter[RouteAddress] = Counter()
         """Shunts committed since the last account was asked for: it may or may not contain them."""
+        self._crowded = frozenset[TenantId]()
         self._emptied: set[RouteAddress] = set()
         """Routes of which the siding held nothing at some moment since then."""
 
@@ -46,6 +52,14 @@ class Troubles:
         """Rest as the destination asked of a turn whose message goes out of its way: with that it is not paused."""
         if isinstance(disposition, Shunt | DeadLetter) and disposition.rest_until:
             self.rest(address, disposition.rest_until)
+
+    def crowd(self, tenants: Collection[TenantId]) -> None:
+        """Routes of these tenants find no place for a turn."""
+        self._crowded = frozenset(tenants)
+
+    def stretched(self, address: RouteAddress, until: datetime, now: datetime) -> datetime:
+        """Return the end of a pause, long enough that another route of a crowded tenant gets the place meanwhile."""
+        return max(until, now + _CROWDED_PAUSE) if address.tenant in self._crowded else until
 
     def take_rest(self, address: RouteAddress) -> datetime | None:
         """Return the end of that pause, once."""

@@ -135,6 +135,7 @@ class TurnKeeper:
         return self._roster.plan(waiting, listed, mine, self._clock.now(), opening=opening, parked=parked)
 
     async def _carry_out(self, plan: Plan, group: asyncio.TaskGroup) -> None:
+        self._troubles.crowd(plan.crowded)
         for address in plan.leave:
             if turn := self._turns.get(address):
                 self._remember(address, turn)

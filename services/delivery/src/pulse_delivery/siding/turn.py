@@ -313,13 +313,13 @@ class Turn:
             self._hold()
 
     def _is_nearly_empty(self, waiting: int) -> bool:
-        wait_s = self._tools.gate.permit_wait_s(self._address, waiting)
-        return waiting <= _NEARLY_EMPTY and wait_s <= _NEARLY_EMPTY_S
+        return waiting <= _NEARLY_EMPTY and self._tools.gate.permit_wait_s(self._address, waiting) <= _NEARLY_EMPTY_S
 
     async def _fail(self, message: Incoming, error: str, until: datetime) -> None:
         """Have the server pause the route, then give the head back."""
         self._tools.metrics.probes_total.labels(result="failed").inc()
         self._stop_holding(recovered=False)
+        until = self._tools.troubles.stretched(self._address, until, self._tools.clock.now())
         if await self._breaker.trip(until, error):
             self._succeeded_at = None
             _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
