@@ -201,26 +201,6 @@ async def test_route_through_its_life(stack: Running, tenant: str, receiver: Rec
     assert (await stack.pulse("route", "list", *arguments)).json == []
 
 
-async def test_a_route_in_trouble_is_shown_with_what_is_wrong(stack: Running, receiver: Receiver, tenant: str) -> None:
-    receiver.behaviour["/sick"] = always(503)
-    arguments = ["--tenant", tenant]
-    created = ["route", "create", "--name", "sick", "--topic-filter", "#", "--webhook", receiver.url("/sick")]
-    await stack.pulse(*created, *PATIENT, *arguments)
-    token = (await stack.pulse("device", "create", "d", *arguments, "--json")).json[0]["token"]
-    await routes_are_known(stack)
-    await post(stack, tenant, "d", token, 202)
-
-    async def state() -> dict[str, Any]:
-        return (await stack.pulse("route", "show", "sick", *arguments, "--json")).json["state"]
-
-    shown = await eventually(state, 20, until=lambda state: state["phase"] == "paused", what="its pause")
-    assert (shown["lane"], shown["cause"], shown["waiting"], shown["failures"]) == ("siding", "attempt_failed", 1, 1)
-    assert "503" in shown["last_error"]
-    assert shown["troubled_since"] <= shown["paused_until"]
-    said = (await stack.pulse("route", "show", "sick", *arguments)).out
-    assert all(shown[name] in said for name in ("cause", "last_error", "paused_until", "served_by"))
-
-
 async def test_routes_of_every_kind_can_be_made(stack: Running, tenant: str) -> None:
     arguments = ["--topic-filter", "#", "--tenant", tenant, "--json"]
     topic = f"tenant/{tenant}/copy"

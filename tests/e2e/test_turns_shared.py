@@ -1,9 +1,7 @@
 """More troubled routes than there are consumers for: all of them are tried in turn, and no tenant has them all."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import pytest
 from support.pulse import Pulse, running
@@ -20,7 +18,22 @@ IMPATIENT = {"backoff": {"first_s": 0.2, "factor": 1, "cap_s": 0.2}, "max_attemp
 """Pauses far shorter than what a turn gives its place up for, and no message dies to make room."""
 TRIES = 2
 """Of each: one on the fast lane, and one in a turn at least."""
-LOOK_S = 0.2
+
+
+class Seen:
+    """The most consumers that there were at once whenever somebody looked."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+        self.most = Counter[str]()
+        """By tenant."""
+        self.most_in_all = 0
+
+    async def look(self) -> Counter[str]:
+        now = Counter[str](address.tenant for address in await turns(self._pulse))
+        self.most |= now
+        self.most_in_all = max(self.most_in_all, now.total())
+        return self.most
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +56,21 @@ async def test_dead_endpoints_of_one_tenant_leave_consumers_for_the_others(pulse
     ]
     route = await modest.webhook(receiver.url("/modest"), policy=IMPATIENT)
 
-    async with _watched(pulse) as most:
-        await device.accepted({})
-        await eventually(lambda: most["greedy"] == ITS_SHARE, what="its share of the consumers")
-        await (await modest.device()).accepted({})
-        await eventually(lambda: most["modest"], what="a consumer for the other tenant")
+    seen = Seen(pulse)
+    await device.accepted({})
+    await eventually(seen.look, until=lambda most: most[greedy.tenant_id] == ITS_SHARE, what="its share of consumers")
+    await (await modest.device()).accepted({})
+    await eventually(seen.look, until=lambda most: most[modest.tenant_id], what="a consumer for the other tenant")
 
-        # On the fast lane, and in turns, of which each gives its place to another of the tenant's.
-        await eventually(
-            lambda: min(_tries(receiver, path) for path in paths) >= TRIES, 90, what="tries of every route"
-        )
-        receiver.behaviour.pop("/modest")
-        await eventually(route.waiting, until=lambda waiting: not waiting, what="recovery beside who stays sick")
-        assert most["greedy"] == ITS_SHARE
-        assert sum(most.values()) <= CONSUMERS
+    # On the fast lane, and in turns, of which each gives its place to another of the tenant's.
+    def are_all_tried(_most: Counter[str]) -> bool:
+        return min(_tries(receiver, path) for path in paths) >= TRIES
+
+    await eventually(seen.look, 90, until=are_all_tried, what="tries of every route")
+    receiver.behaviour.pop("/modest")
+    await eventually(route.waiting, until=lambda waiting: not waiting, what="recovery beside who stays sick")
+    assert (await seen.look())[greedy.tenant_id] == ITS_SHARE
+    assert seen.most_in_all <= CONSUMERS
 
     for path in paths:
         receiver.behaviour.pop(path)
@@ -67,23 +81,3 @@ async def test_dead_endpoints_of_one_tenant_leave_consumers_for_the_others(pulse
 
 def _tries(receiver: Receiver, path: str) -> int:
     return sum(request.path == path for request in receiver.received)
-
-
-@asynccontextmanager
-async def _watched(pulse: Pulse) -> AsyncGenerator[Counter[str]]:
-    """Yield the most consumers that each tenant had at once, by its name, as they are seen."""
-    most = Counter[str]()
-
-    async def watch() -> None:
-        while True:
-            now = Counter(address.tenant.rpartition("-")[0] or address.tenant for address in await turns(pulse))
-            for tenant, held in now.items():
-                most[tenant] = max(most[tenant], held)
-            await asyncio.sleep(LOOK_S)
-
-    watching = asyncio.create_task(watch(), name="test.watching")
-    try:
-        yield most
-    finally:
-        watching.cancel()
-        await asyncio.wait({watching})

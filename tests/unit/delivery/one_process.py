@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from server_in_memory import Consumer, Server, at, number_in, subject_of
+from server_in_memory import Consumer, Server, number_in
 from virtual_loop import VirtualLoop
 from whole_process import Bounds, Process
-from whole_world import ROUTES, body, stored_routes
+from whole_world import ROUTES, body, standing, stored_routes
 
-from pulse_bus.outgoing import Outgoing
-from pulse_contracts import headers
 from pulse_contracts.outcome import Delivered, Outcome
 from pulse_contracts.routes import Rate, Route, RoutePolicy
 from pulse_contracts.subjects import RouteAddress
@@ -68,16 +66,7 @@ class OneProcess:
     def put_aside(self, *numbers: int, address: RouteAddress = ROUTE) -> None:
         """Have messages wait in the siding, as another process would."""
         for number in numbers:
-            routed_at = int(at(self.loop.time()).timestamp() * 1000)
-            self.server.put_aside(
-                address,
-                Outgoing(
-                    subject=subject_of(address),
-                    data=body(address, number, 0),
-                    message_id=f"m-{number}:{address.route}:s",
-                    headers={headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(routed_at)},
-                ),
-            )
+            self.server.put_aside(address, standing(address, number, self.loop.time()))
 
     def tried(self) -> list[int]:
         return [number for _, number in self.begun]

@@ -3,11 +3,8 @@
 from dataclasses import replace
 from itertools import pairwise
 
-from server_in_memory import at, subject_of
-from whole_world import ROUTES, World, body
+from whole_world import ROUTES, World, standing
 
-from pulse_bus.outgoing import Outgoing
-from pulse_contracts import headers
 from pulse_delivery.domain.roster import RosterLimits
 
 
@@ -17,16 +14,7 @@ def test_turns_of_one_look_begin_one_after_the_other() -> None:
     world.mood = dict.fromkeys(ROUTES, "dead")
     with world.loop:
         for number, address in enumerate(ROUTES):
-            fields = {headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(int(at(0.0).timestamp() * 1000))}
-            world.server.put_aside(
-                address,
-                Outgoing(
-                    subject=subject_of(address),
-                    data=body(address, number, 0),
-                    message_id=f"m-{number}:{address.route}:s",
-                    headers=fields,
-                ),
-            )
+            world.server.put_aside(address, standing(address, number, 0.0))
         process = world.start()
         world.processes.append(process)
         try:

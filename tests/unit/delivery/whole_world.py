@@ -8,12 +8,14 @@ from functools import lru_cache
 from typing import Final
 
 from bus_in_memory import MAX_PAYLOAD
-from server_in_memory import EPOCH, MAX_ACK_PENDING, Server, number_in
+from server_in_memory import EPOCH, MAX_ACK_PENDING, Server, at, number_in, subject_of
 from virtual_loop import VirtualLoop
 from whole_operator import BURIED_WITHIN_S, Operator
 from whole_process import Bounds, Process
 from whole_witness import Trying, Witness
 
+from pulse_bus.outgoing import Outgoing
+from pulse_contracts import headers
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
 from pulse_contracts.outcome import Delivered, Failed, Outcome, Rejected
@@ -309,3 +311,14 @@ def body(address: RouteAddress, number: int, padding: int) -> bytes:
         traceparent=None,
         payload=b'{"p":"%s"}' % (b"x" * padding),
     ).encode()
+
+
+def standing(address: RouteAddress, number: int, routed_at: float) -> Outgoing:
+    """Return that message as it waits in the siding."""
+    routed_at_ms = int(at(routed_at).timestamp() * 1000)
+    return Outgoing(
+        subject=subject_of(address),
+        data=body(address, number, 0),
+        message_id=f"m-{number}:{address.route}:s",
+        headers={headers.ROUTE_REVISION: "1", headers.ROUTED_AT: str(routed_at_ms)},
+    )
