@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.protocol.parser import PERMISSIONS_ERR
@@ -44,6 +44,19 @@ class _PersistentClient(Client):
             await super()._process_err(err_msg)
         else:
             await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # Before Python 3.12 `wait_for` swallows a cancellation that meets an answer, and the loops that call this try
+        # for ever: at a start that was given up, and after a `close`.
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError
+        await super()._connect_to_server(s)
+
+    async def stop_reconnecting(self) -> None:
+        """Cancel an attempt under way and wait for its end, as `close` does not: it may have let the client back in."""
+        if (attempt := self._reconnection_task) and not attempt.done():
+            attempt.cancel()
+            await asyncio.wait([attempt])
 
     def forget_unsent(self) -> None:
         """Let `close` write nothing more: on a broken connection that would raise, and leave its tasks running."""
@@ -228,6 +241,7 @@ async def connect(
 
 
 async def _close(client: _PersistentClient) -> None:
+    await client.stop_reconnecting()
     if client.is_connected:
         try:
             async with asyncio.timeout(_FLUSH_S):
