@@ -104,7 +104,7 @@ class Town:
     async def paused_turn(self, name: str, *, but: str = "") -> TurnListing | None:
         """Return the route's turn if it sits out a pause of more than a moment, and is not the one named *but*."""
         turn = await self.turn(name)
-        if turn is None or turn.name == but or not turn.is_pulled or not turn.paused_until:
+        if turn is None or turn.name == but or not turn.paused_until:
             return None
         return turn if turn.paused_until - datetime.now(UTC) > _A_MOMENT else None
 

@@ -344,9 +344,7 @@ async def _all_adopted(campaign: Campaign) -> bool:
     listed = await turns(campaign.pulse)
     theirs = campaign.victim.owner
     campaign.adopted = {
-        address: turn
-        for address, turn in listed.items()
-        if address in campaign.left and turn.owner != theirs and turn.is_pulled
+        address: turn for address, turn in listed.items() if address in campaign.left and turn.owner != theirs
     }
     campaign.adopted_after_s = time.monotonic() - campaign.struck_at
     return len(campaign.adopted) == len(campaign.left)

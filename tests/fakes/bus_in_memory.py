@@ -80,6 +80,11 @@ class PullsInMemory:
         """Messages that were taken and are not settled."""
         return len(self._held) - len(self._buffer)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether any message is here, taken or not."""
+        return bool(self._held)
+
     def has_in_hand(self, number: int) -> bool:
         """Whether that message is here, and not another's by now."""
         return any(

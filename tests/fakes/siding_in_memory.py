@@ -23,11 +23,15 @@ class SidingInMemory:
     async def turns(self) -> dict[RouteAddress, TurnListing]:
         return self._broker.listing(self._now())
 
-    async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
+    async def open_turn(
+        self, address: RouteAddress, state: TurnState, paused_until: datetime | None = None
+    ) -> str | None:
         turn = self._broker.open_turn(address, self._owner, self._now())
         if turn is None:
             return None
         turn.state = state
+        if paused_until:
+            turn.paused_until = (paused_until - EPOCH).total_seconds()
         return turn.name
 
     async def change_turn(self, address: RouteAddress, name: str, state: TurnState) -> None:

@@ -23,7 +23,7 @@ class YardInMemory:
     def __init__(self, server: Server, owner: str, answer: Callable[[], Awaitable[None]] = at_once) -> None:
         """*answer* is waited for before each request reaches the server, and before its answer is here."""
         self._server = server
-        self._owner = owner
+        self.owner = owner
         self._answer = answer
 
     async def survey(self) -> Survey:
@@ -50,9 +50,19 @@ class YardInMemory:
         await self._answer()
         return listed
 
-    async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
+    async def turn_names(self) -> set[str]:
         await self._answer()
-        turn = self._server.open_turn(address, self._owner, state)
+        names = {listing.name for listing in self._server.listing().values()}
+        await self._answer()
+        return names
+
+    async def open_turn(
+        self, address: RouteAddress, state: TurnState, paused_until: datetime | None = None
+    ) -> str | None:
+        await self._answer()
+        turn = self._server.open_turn(address, self.owner, state)
+        if turn and paused_until:
+            self._server.pause(address, turn, (paused_until - EPOCH).total_seconds())
         await self._answer()
         return turn.name if turn else None
 
@@ -67,7 +77,7 @@ class YardInMemory:
     async def close_turn(self, name: str) -> None:
         await self._answer()
         if found := self._server.find_turn(name):
-            self._server.happened["recovered" if found[1].owner == self._owner else "adopted"] += 1
+            self._server.happened["recovered" if found[1].owner == self.owner else "adopted"] += 1
             self._server.close_turn(found[0])
         await self._answer()
 

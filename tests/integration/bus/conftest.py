@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -12,20 +12,8 @@ from pulse_bus.consumer import PullConsumer
 from pulse_bus.publisher import Publisher
 from pulse_runtime.clock import SystemClock
 from pulse_runtime.metrics import BusMetrics
+from pulse_testkit.background import running
 from pulse_testkit.nats import Bus
-
-
-@asynccontextmanager
-async def running(work: Awaitable[None]) -> AsyncGenerator[asyncio.Task[None]]:
-    async def body() -> None:
-        await work
-
-    task = asyncio.create_task(body(), name="test[running]")
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 @pytest.fixture

@@ -94,6 +94,21 @@ async def test_a_capacity_of_zero_stops_pulling(
     assert len(await take(store, 5)) == 5
 
 
+async def test_a_consumer_that_rests_asks_for_nothing_and_takes_its_rest_for_no_standstill(
+    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
+) -> None:
+    clock, ingest = ManualClock(), await bus.connect("ingest")
+    store, task = await consumer(ingest, "TELEMETRY", "store", capacity=0, clock=clock)
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(3))
+    await clock.advance(ACK_WAIT_S + 1)
+    assert (await consumer_info("TELEMETRY", "store"))["num_waiting"] == 0
+
+    store.set_capacity(10)
+
+    assert [message.deliveries for message in await take(store, 3)] == [1, 1, 1]
+    assert not task.done()
+
+
 async def test_an_ack_is_the_end_of_a_message(
     bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
 ) -> None:

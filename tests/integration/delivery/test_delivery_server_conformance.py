@@ -11,7 +11,7 @@ import pytest
 from bus_in_memory import PublisherInMemory, PullsInMemory, into_siding
 from prometheus_client import CollectorRegistry
 from server_in_memory import EPOCH, Consumer, Server
-from turn_rig import body, eventually, running, until
+from turn_rig import body, eventually, until
 from yard_in_memory import YardInMemory, at_once
 
 from pulse_bus.consumer import PullConsumer
@@ -26,6 +26,7 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import HeadTries, TurnState
 from pulse_runtime.clock import SystemClock
 from pulse_runtime.metrics import BusMetrics
+from pulse_testkit.background import running
 from pulse_testkit.nats import Bus
 
 ONE = RouteAddress(kind="webhook", tenant=TenantId("acme"), route=RouteId("r-1"))

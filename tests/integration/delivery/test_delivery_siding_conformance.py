@@ -81,6 +81,18 @@ async def test_a_pause_is_listed_until_it_ends(rig: Rig) -> None:
     await eventually(is_over)
 
 
+async def test_a_turn_that_begins_with_a_pause_is_never_listed_without(rig: Rig) -> None:
+    until = datetime.now(UTC) + timedelta(minutes=5)
+    assert await rig.mine.open_turn(ONE, PROBING, until)
+    assert (await rig.listed()).paused_until == until
+    await rig.mine.pause((await rig.listed()).name, datetime.now(UTC))
+
+    async def is_over() -> bool:
+        return (await rig.listed()).paused_until is None
+
+    await eventually(is_over)
+
+
 async def test_a_change_is_listed_and_leaves_the_pause(rig: Rig) -> None:
     name, until = await rig.open(), datetime.now(UTC) + timedelta(minutes=5)
     await rig.mine.pause(name, until)

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
-from turn_rig import ONE, PATH, TurnRig, eventually, open_turns, running, until
+from turn_rig import ONE, PATH, TurnRig, eventually, open_turns, until
 
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.routes import RoutePolicy
@@ -16,6 +16,7 @@ from pulse_delivery.domain.heads import Heads
 from pulse_delivery.siding.sweep import PAGE
 from pulse_delivery.siding.sweeping import Sweeping
 from pulse_runtime.clock import SystemClock
+from pulse_testkit.background import running
 from pulse_testkit.nats import Bus
 
 PATIENT = RoutePolicy(max_age_s=60)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from turn_rig import ONE, PATH, TurnRig, body, eventually, open_turns, running, until
+from turn_rig import ONE, PATH, TurnRig, body, eventually, open_turns, until
 
 from pulse_bus.api import api_request
 from pulse_contracts import subjects
@@ -20,6 +20,7 @@ from pulse_control.route_state import route_state
 from pulse_delivery.domain.limits import LaneLimits
 from pulse_delivery.domain.roster import Rest, Roster, after_failure
 from pulse_delivery.siding.places import Places
+from pulse_testkit.background import running
 from pulse_testkit.nats import Bus
 from pulse_testkit.receiver import Answer
 
@@ -110,7 +111,7 @@ async def test_the_error_that_a_route_paused_with_is_shown_by_its_next_turn(rig:
     before = await rig.siding.turn_info(ONE)
     left_behind = (await rig.siding.turns())[ONE].name
     async with rig.serving(await learned(rig), left_behind) as turn:
-        await until(lambda: turn.is_open)
+        await until(lambda: turn.consumer)
         after = await rig.siding.turn_info(ONE)
     assert before
     assert after
@@ -127,7 +128,7 @@ async def test_a_route_that_failed_just_now_is_tried_after_its_first_pause(rig: 
     async with rig.serving(rest) as turn:
         assert not await rig.siding.turns(), "next to nothing of a pause costs no request"
         [probe] = await rig.receiver.wait_for(1)
-        await until(lambda: not turn.is_open)
+        await until(lambda: not turn.consumer)
     assert probe.at - began >= 0.75
 
 

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -44,6 +43,7 @@ from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
+from pulse_delivery.siding.roll_call import RollCall
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.tools import TurnTools
@@ -54,6 +54,7 @@ from pulse_runtime.metrics import BusMetrics, DeliveryMetrics
 from pulse_runtime.spans import OFF
 from pulse_storage.routes import StoredRoute
 from pulse_storage.sealing import KeyRing
+from pulse_testkit.background import running
 from pulse_testkit.nats import Bus
 from pulse_testkit.receiver import WebhookReceiver
 
@@ -118,6 +119,7 @@ class TurnRig:
     ) -> AsyncGenerator[Turn]:
         """Run a turn of the route; with *close* its consumer goes at the end, without it is left behind."""
         turn = Turn(ONE, self.tools, rest=rest, left_behind=left_behind)
+        self.book.on_change(lambda _routes: turn.stir())
         task = asyncio.create_task(turn.run(), name="test.turn")
         try:
             yield turn
@@ -155,16 +157,6 @@ async def eventually(condition: Callable[[], Awaitable[object]], limit_s: float 
     async with asyncio.timeout(limit_s):
         while not await condition():  # noqa: ASYNC110 - see the first line
             await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    task = asyncio.create_task(work, name="test[running]")
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 @asynccontextmanager
@@ -237,6 +229,7 @@ async def open_turns(
             tools,
             gate,
             roster=Roster("me"),
+            roll_call=RollCall(siding),
             stocktaking=Stocktaking(siding, SidingRoom(0.5), metrics=metrics, random=lambda: 0.5),
             metrics=metrics,
             clock=clock,

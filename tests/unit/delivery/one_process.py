@@ -108,6 +108,7 @@ def one_process(
             sender=one,
             answer=one.answer,
             tell=one.tell,
+            lives=lambda _owner: False,
         )
         try:
             one.until(lambda: one.process.has_started)

@@ -25,3 +25,16 @@ def test_a_success_of_before_the_pause_ended_makes_nothing_grow() -> None:
     breaker.note_success()
     done(breaker.grow(MOST))
     assert breaker.most_in_flight > 1
+
+
+def test_of_failures_at_once_the_latest_moment_that_was_asked_for_holds() -> None:
+    breaker = Breaker(ROUTE, SidingInMemory(broker := Broker(0), "me", lambda: 0.0), rest=None, now=at(0))
+    done(breaker.open(None))
+    assert done(breaker.trip(at(5), "503"))
+    assert not done(breaker.trip(at(9), "503"))
+    assert breaker.pause_until == at(5), "with jitter, the longest of many would be long"
+    assert not done(breaker.trip(at(8), "429", at(8)))
+    assert not done(breaker.trip(at(6), "429", at(6)))
+    assert breaker.pause_until == at(8)
+    assert broker.turns[ROUTE].paused_until == (at(8) - at(0)).total_seconds()
+    assert breaker.failures == 1

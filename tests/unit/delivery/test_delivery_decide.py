@@ -76,7 +76,9 @@ FIRST_ANSWER = Shunt(reason="attempt_failed", failed=replace(PAUSED_1_S, error="
         pytest.param(
             Failed(error="answered 429", answered=True, retry_after_s=30),
             head(),
-            ProbeFailed(pause_until=NOW + timedelta(seconds=30), error="answered 429"),
+            ProbeFailed(
+                pause_until=NOW + timedelta(seconds=30), error="answered 429", rest_until=NOW + timedelta(seconds=30)
+            ),
             id="the destination says when",
         ),
     ],

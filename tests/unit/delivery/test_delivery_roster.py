@@ -73,6 +73,16 @@ def test_a_turn_at_which_nobody_pulls_is_adopted_at_the_second_look() -> None:
     assert planned(roster, waiting(ONE), silent, NOW + LOOK) == {"adopt": [ONE]}
 
 
+def test_a_turn_that_pauses_needs_no_pulls_while_its_process_is_heard_of() -> None:
+    living = {"other"}
+    roster, silent = Roster("me", lives=living.__contains__), listed(turn(ONE, pulled=False))
+    for nth in range(5):
+        assert planned(roster, waiting(ONE), silent, NOW + nth * LOOK) == {}
+    living.clear()
+    assert planned(roster, waiting(ONE), silent, NOW + 5 * LOOK) == {}
+    assert planned(roster, waiting(ONE), silent, NOW + 6 * LOOK) == {"adopt": [ONE]}
+
+
 def test_a_turn_that_is_pulled_at_again_is_not_adopted() -> None:
     roster, silent = Roster("me"), listed(turn(ONE, pulled=False))
     planned(roster, waiting(ONE), silent, NOW)

@@ -38,6 +38,8 @@ class Operator:
         """When a process was first seen to know a revision of a route."""
         self._kept_s: dict[RouteAddress, float] = {}
         """For how long a parked route has had a consumer."""
+        self._nobody_until = float("-inf")
+        """Till then every process stood still."""
 
     def stored(self) -> list[StoredRoute]:
         """Return what is in the table."""
@@ -55,6 +57,8 @@ class Operator:
 
     def thawed(self) -> None:
         """Who was frozen reads of an edit only now."""
+        if not any(True for _ in self._world.awake()):
+            self._nobody_until = self._world.loop.time()
         for address in self._edited_at:
             if not self._is_read_by_all(address):
                 self._edited_at[address] = self._world.loop.time()
@@ -135,13 +139,19 @@ class Operator:
     def _check_parked(self, address: RouteAddress, passed_s: float) -> None:
         """What waits of a parked route rests without a consumer."""
         is_kept = address in self._world.server.turns and self._is_read_by_all(address)
-        self._kept_s[address] = self._kept_s[address] + passed_s if is_kept else 0.0
+        if any(True for _ in self._world.awake()):
+            self._kept_s[address] = self._kept_s[address] + passed_s if is_kept else 0.0
         assert self._kept_s[address] <= _CLOSED_WITHIN_S, f"{address.route} is parked and has a consumer"
 
     def _check_age(self, route: Route) -> None:
         """Nothing waits for much longer than its route wants, whatever its destination and its turn do."""
-        latest = at(self._world.loop.time() - route.policy.max_age_s - BURIED_WITHIN_S)
-        if route.enabled_at > latest or not any(True for _ in self._world.awake()):
+        now = self._world.loop.time()
+        latest = at(now - route.policy.max_age_s - BURIED_WITHIN_S)
+        if (
+            route.enabled_at > latest
+            or self._nobody_until > now - BURIED_WITHIN_S
+            or not any(True for _ in self._world.awake())
+        ):
             return
         for stored in self._world.server.siding[route.address].values():
             _, routed_at = self._world.sent_at[stored.number - 1]

@@ -39,6 +39,7 @@ from pulse_delivery.lanes.outage import Outage
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
+from pulse_delivery.siding.roll_call import RollCall
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.sweeping import Sweeping
@@ -109,6 +110,7 @@ class Process:
         sender: Sender,
         answer: Callable[[], Awaitable[None]],
         tell: Callable[["Process", RouteAddress, Notice | AskedRest], None],
+        lives: Callable[[str], bool],
     ) -> None:
         self.name = name
         self.bounds = bounds
@@ -198,7 +200,8 @@ class Process:
             self.book,
             tools,
             self.gate,
-            roster=Roster(name, bounds.turns),
+            roster=Roster(name, bounds.turns, lives=lives),
+            roll_call=RollCall(siding),
             stocktaking=Stocktaking(siding, room, metrics=metrics, random=chance.random),
             metrics=metrics,
             clock=clock,
@@ -273,6 +276,6 @@ class Process:
         made = PullsInMemory(
             server, find, holder=self.name, name=name, clock=self._clock, capacity=1, expires_s=PULL_EXPIRES_S
         )
-        left = [pulls for pulls in self._pulls_of_turns if pulls.in_hand or server.find_turn(pulls.name)]
+        left = [pulls for pulls in self._pulls_of_turns if pulls.has_any or server.find_turn(pulls.name)]
         self._pulls_of_turns = [made, *left]
         return cast("PullConsumer", made)

@@ -178,7 +178,8 @@ class Witness:
 
     def _fails(self, trying: Trying, failed: Failed) -> None:
         now = self._loop.time()
-        if not trying.is_turns:
+        # One that became another's meanwhile comes again, and is tried again.
+        if not trying.is_turns and self._world.named(trying.process).has_in_hand(trying.number, of_turn=False):
             self._failed[trying.address] = (now, trying.number)
         if failed.retry_after_s:
             heard_s = _RECORDED_WITHIN_S if trying.is_turns else _HEARD_WITHIN_S
@@ -221,6 +222,8 @@ class Witness:
 
     def missed(self, process: "Process", address: RouteAddress) -> None:
         self._unheard.add((process.name, address))
+        # It has heard of a turn since the one before, maybe of one that lasted less than a step.
+        self._lasting.pop(f"{process.name} holds the lane of {address.route} for nobody", None)
 
     def thawed(self) -> None:
         self._failed.clear()
@@ -371,7 +374,6 @@ class Witness:
             assert not process.lanes.in_flight
             assert not process.lanes.held
             assert not process.places.at_work
-        assert not self._server.turns, "a consumer was left"
 
 
 def _is_beside(one: Trying, other: Trying) -> bool:

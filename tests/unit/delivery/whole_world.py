@@ -1,6 +1,7 @@
 """A schedule of the whole model: processes, a server, destinations and a virtual clock, in the hands of one seed."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from whole_process import Bounds, Process
 from whole_witness import Trying, Witness
 
 from pulse_bus.outgoing import Outgoing
+from pulse_bus.presence import SILENCE_S
 from pulse_contracts import headers
 from pulse_contracts.envelope import Envelope
 from pulse_contracts.ids import DeviceId, MessageId, RouteId, TenantId
@@ -66,6 +68,8 @@ class World:
         self.sent_at: list[tuple[RouteAddress, float]] = []
         """Which route each message is for, and when it was routed."""
         self._names = 0
+        self._silent_since: dict[str, float] = {}
+        """Of processes that are gone or frozen."""
         self.replicas = self.chance.choice([1, 1, 2] if self.faults == "mild" else [1, 2, 2, 3])
         self.bounds = Bounds(
             lanes=LaneLimits(
@@ -152,6 +156,7 @@ class World:
         index = self.chance.choice(serving or range(len(self.processes)))
         killed = self.processes[index]
         killed.owner.is_frozen = True
+        self._silent_since.setdefault(killed.name, self.loop.time())
         self.server.disconnect(killed.name)
         self.gone.append(killed)
         self.witness.killed(killed)
@@ -160,6 +165,7 @@ class World:
     def _freeze(self) -> None:
         frozen = self.chance.choice(self.processes)
         frozen.owner.is_frozen = True
+        self._silent_since.setdefault(frozen.name, self.loop.time())
         self.witness.froze(frozen)
 
     def _stand_still(self) -> None:
@@ -175,6 +181,7 @@ class World:
             self.operator.thawed()
         for process in self.processes:
             process.owner.is_frozen = False
+            self._silent_since.pop(process.name, None)
 
     def _restart_server(self) -> None:
         self.witness.lost_turns(list(self.server.turns.items()))
@@ -214,7 +221,12 @@ class World:
             sender=sender,
             answer=self._answer,
             tell=self._tell,
+            lives=self._lives,
         )
+
+    def _lives(self, owner: str) -> bool:
+        """Whether a process would be heard to live."""
+        return self.loop.time() - self._silent_since.get(owner, math.inf) < SILENCE_S
 
     async def _answer(self) -> None:
         """Let the network take its time, mostly none."""
@@ -247,13 +259,15 @@ class World:
         self.operator.enable_all()
         self.mood = dict.fromkeys(ROUTES, "well")
         end = self.loop.time() + PATIENCE_S
-        while self._is_anything_left():
-            assert self.loop.time() < end, f"{self.server.waiting()} and {sorted(self.server.delivery)} wait for ever"
+        while self._left():
+            assert self.loop.time() < end, f"{self._left()} wait for ever"
             self._advance(0.5)
 
-    def _is_anything_left(self) -> bool:
-        is_busy = any(process.turns or process.fast_lane.unsettled for process in self.processes)
-        return bool(is_busy or self.server.delivery or self.server.waiting())
+    def _left(self) -> list[object]:
+        """Return what has not come to its end: of processes, messages, and consumers that nobody needs."""
+        server = self.server
+        busy = [process.name for process in self.processes if process.turns or process.fast_lane.unsettled]
+        return [*busy, *server.delivery, *server.waiting(), *server.turns]
 
 
 class _Destinations:

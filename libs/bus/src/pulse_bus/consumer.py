@@ -148,10 +148,14 @@ class PullConsumer:
                 self._changed.clear()
                 await self._refill()
                 await self._hold()
+                may_come = bool(self._capacity or self._pulls)
                 # Not `wait_for`: before Python 3.12 it swallows a cancellation that meets the event.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_TICK_S):
+                    async with asyncio.timeout(_TICK_S if may_come else self._next_hold_s()):
                         await self._changed.wait()
+                if not may_come:
+                    # However long it took: nothing was sent here meanwhile.
+                    self._alive_at = self._clock.monotonic()
         finally:
             self._connection.off_reconnect(self._forget_pulls)
             await asyncio.shield(self._give_back(subscription))
@@ -207,6 +211,13 @@ class PullConsumer:
         for message in [message for message in self._held if message.held_until <= due]:
             if message in self._held:
                 await message.hold()
+
+    def _next_hold_s(self) -> float | None:
+        """Return in how long something held needs a signal, None if nothing is held."""
+        if not self._held:
+            return None
+        first = min(message.held_until for message in self._held) - self._ack_wait_s * 2 / 3
+        return max(_TICK_S, first - self._clock.monotonic())
 
     def _note_alive(self) -> float:
         """Return when the server may have sent, at the earliest, what arrives now."""

@@ -41,7 +41,7 @@ class TurnNotices:
 
     async def run(self, on_notice: Callable[[RouteAddress, Notice | AskedRest], None]) -> None:
         """Send and listen until cancelled."""
-        await self._connection.subscribe("turn.>", lambda message: self._read(message, on_notice))
+        await self._connection.subscribe("turn.*.*.*", lambda message: self._read(message, on_notice))
         while True:
             await self._has_unsent.wait()
             self._has_unsent.clear()

@@ -79,6 +79,7 @@ SERVICES: Final[dict[str, Permissions]] = {
             # turns, and what replicas tell each other about them
             "turn.>",
             "$JS.API.CONSUMER.LIST.SIDING",
+            "$JS.API.CONSUMER.NAMES.SIDING",
             "$JS.API.CONSUMER.CREATE.SIDING.>",
             "$JS.API.CONSUMER.DELETE.SIDING.*",
             "$JS.API.CONSUMER.PAUSE.SIDING.*",

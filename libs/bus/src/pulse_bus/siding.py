@@ -20,7 +20,7 @@ from pulse_contracts.turns import HeadTries, TurnListing, TurnState
 TURN_ACK_WAIT_S: Final = 12.0
 """Of a turn's consumer; the kinds' consumers have `topology.ACK_WAIT_S`."""
 PULL_EXPIRES_S: Final = 2.0
-"""A turn without a pull request is adopted; those of a process that is frozen must therefore expire soon."""
+"""A turn that is pulled at is not adopted; the pull requests of a process that is frozen must therefore expire soon."""
 _INACTIVE_THRESHOLD_S: Final = LONGEST_PAUSE_S + 600
 """Longer than the longest pause: a paused consumer without pulls is deleted by it all the same."""
 _MESSAGE_GONE: Final = frozenset({10037, 10043})
@@ -30,6 +30,7 @@ _SUBJECT_IS_CLAIMED: Final = 10100
 """On a work queue no two consumers may share a subject."""
 _TOO_MANY_CONSUMERS: Final = 10026
 """The stream takes no more."""
+_TURN: Final = "turn-"
 _RESUME_AFTER: Final = timedelta(seconds=0.1)
 
 
@@ -82,6 +83,13 @@ class Siding:
         listings = [_listing(info) async for info in self._consumers()]
         return {listing.address: listing for listing in listings if listing}
 
+    async def turn_names(self) -> set[str]:
+        """Return the names of all turns' consumers: a twentieth of what the server has to say of them."""
+        names: set[str] = set()
+        async for page in self._pages("CONSUMER.NAMES"):
+            names.update(name for name in page if name.startswith(_TURN))
+        return names
+
     async def turn_info(self, address: RouteAddress) -> dict[str, Any] | None:
         """Return the server's account of the route's consumer, or None if it has none."""
         async for info in self._consumers():
@@ -90,25 +98,33 @@ class Siding:
         return None
 
     async def _consumers(self) -> AsyncGenerator[dict[str, Any]]:
+        async for page in self._pages("CONSUMER.LIST"):
+            for info in page:
+                yield info
+
+    async def _pages(self, request: str) -> AsyncGenerator[list[Any]]:
         offset = 0
         while True:
-            page = await api_request(self._connection, f"CONSUMER.LIST.{SIDING.name}", {"offset": offset})
-            infos: list[dict[str, Any]] = page.get("consumers") or []
-            for info in infos:
-                yield info
-            offset += len(infos)
-            if not infos or offset >= page.get("total", 0):
+            answer = await api_request(self._connection, f"{request}.{SIDING.name}", {"offset": offset})
+            page: list[Any] = answer.get("consumers") or []
+            yield page
+            offset += len(page)
+            if not page or offset >= answer.get("total", 0):
                 return
 
-    async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
+    async def open_turn(
+        self, address: RouteAddress, state: TurnState, paused_until: datetime | None = None
+    ) -> str | None:
         """Make the route's consumer and return its name; None when the route has one, or the stream takes no more.
+
+        With *paused_until* it is never seen without its pause.
 
         The claim is the subject, which a work queue gives to one consumer at a time. The name is new each time, so
         that nothing a process does late, be it an ack, a pause or a deletion, reaches the turn of its successor.
         """
         name = turn_name(address, secrets.token_hex(3))
         try:
-            await self._create(address, name, "create", state)
+            await self._create(address, name, "create", state, paused_until)
         except ApiError as exc:
             if exc.err_code not in {_SUBJECT_IS_CLAIMED, _TOO_MANY_CONSUMERS}:
                 raise
@@ -167,9 +183,11 @@ class Siding:
         subject = siding(address.kind, address.tenant, address.route)
         await api_request(self._connection, f"STREAM.PURGE.{SIDING.name}", {"filter": subject, "seq": stream_seq + 1})
 
-    async def _create(self, address: RouteAddress, name: str, action: str, state: TurnState) -> None:
+    async def _create(
+        self, address: RouteAddress, name: str, action: str, state: TurnState, paused_until: datetime | None = None
+    ) -> None:
         subject = siding(address.kind, address.tenant, address.route)
-        config = {
+        config: dict[str, Any] = {
             "name": name,
             "durable_name": name,
             "filter_subject": subject,
@@ -189,6 +207,9 @@ class Siding:
                 **state.as_metadata(),
             },
         }
+        if paused_until:
+            # Of a consumer that is there the server ignores it.
+            config["pause_until"] = paused_until.astimezone(UTC).isoformat()
         body = {"stream_name": SIDING.name, "config": config, "action": action}
         await api_request(self._connection, f"CONSUMER.CREATE.{SIDING.name}.{name}.{subject}", body)
 
@@ -207,7 +228,7 @@ def _survey(waiting: dict[str, int], info: dict[str, Any]) -> Survey:
 
 def turn_name(address: RouteAddress, token: str) -> str:
     """Return the name of a route's siding consumer: readable, and by its *token* unlike that of any other turn."""
-    return f"turn-{encode_token(address.tenant)}-{encode_token(address.route)}-{token}"
+    return f"{_TURN}{encode_token(address.tenant)}-{encode_token(address.route)}-{token}"
 
 
 def _listing(info: Mapping[str, Any]) -> TurnListing | None:

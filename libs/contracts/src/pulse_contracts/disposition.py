@@ -26,6 +26,8 @@ class ProbeFailed:
 
     pause_until: datetime
     error: str
+    rest_until: datetime | None = None
+    """Before this the destination asked not to be tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The subject grammar (ADR 0002): where each kind of message lives on the bus."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from pulse_contracts.ids import DeviceId, RouteId, TenantId
 from pulse_contracts.tokens import InvalidToken, decode_token, encode_token
@@ -23,6 +24,10 @@ def siding(kind: str, tenant: TenantId, route: RouteId) -> str:
 def turn(kind: str, tenant: TenantId, route: RouteId) -> str:
     """Where the replicas of delivery tell each other about the turn of a route; in no stream."""
     return f"turn.{encode_token(kind)}.{encode_token(tenant)}.{encode_token(route)}"
+
+
+ALIVE: Final = "turn.alive"
+"""Where the replicas of delivery tell each other that they live; in no stream."""
 
 
 def dead_letter(tenant: TenantId, route: RouteId) -> str:

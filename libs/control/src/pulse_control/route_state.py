@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pulse_bus.connection import Connection
 from pulse_bus.inspection import Standing
+from pulse_bus.presence import is_heard
 from pulse_bus.siding import Siding
 from pulse_contracts import headers
 from pulse_contracts.routes import Route
@@ -35,7 +36,7 @@ class RouteState:
     """Failed probes in a row; None while unserved: like its pause and error, the process that had its turn knows."""
     last_error: str | None
     served_by: str | None
-    """The delivery process that pulls at its turn; None if nobody does."""
+    """The delivery process that has its turn; None if nobody has, or if that one is not heard of."""
 
 
 async def route_state(bus: Connection, route: Route) -> RouteState:
@@ -59,8 +60,13 @@ async def route_state(bus: Connection, route: Route) -> RouteState:
         paused_until=config.get("pause_until") if turn.get("paused") else None,
         failures=None if phase == "unserved" else int(shown.get("failures", 0)),
         last_error=shown.get("error"),
-        served_by=shown.get("owner") if turn.get("num_waiting") else None,
+        served_by=await _served_by(bus, turn, shown.get("owner")),
     )
+
+
+async def _served_by(bus: Connection, turn: Mapping[str, Any], owner: str | None) -> str | None:
+    # A turn that pauses pulls nothing.
+    return owner if owner and (turn.get("num_waiting") or await is_heard(bus, owner)) else None
 
 
 def _phase(turn: Mapping[str, Any], shown: Mapping[str, str]) -> str | None:

@@ -15,6 +15,7 @@ from pulse_bus.ages import OldestAges, Owed
 from pulse_bus.connection import Connection
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.notices import TurnNotices
+from pulse_bus.presence import Presence
 from pulse_bus.publisher import Publisher
 from pulse_bus.reaper import Reaper
 from pulse_bus.service import open_bus
@@ -51,6 +52,7 @@ from pulse_delivery.settings import DeliverySettings
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.keeper import TurnKeeper
 from pulse_delivery.siding.places import Places
+from pulse_delivery.siding.roll_call import RollCall
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Sweep
 from pulse_delivery.siding.sweeping import Sweeping
@@ -97,11 +99,7 @@ async def start(lifecycle: Lifecycle) -> None:
     bus = await open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
-    written = await _start_writers(frame, bus, pool, metrics)
-    retention = settings.delivery_log_retention_days
-    await frame.run_until_stopped(
-        "housekeeping", lambda: keep_up(lambda: prune(pool, older_than_days=retention), clock)
-    )
+    written = await _start_writers(frame, bus, pool, metrics, settings.delivery_log_retention_days)
     siding = Publisher(bus, SIDING.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     dead_letters = Publisher(bus, DEADLETTER.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
     records = Publisher(bus, ATTEMPT.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
@@ -162,13 +160,15 @@ async def start(lifecycle: Lifecycle) -> None:
             bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=TURN_ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
+    presence = Presence(bus, owner, clock, tools.stopping.is_set)
     keeper = TurnKeeper(
         yard,
         troubles,
         book,
         tools,
         gate,
-        roster=Roster(owner, RosterLimits(consumers=settings.siding_consumers)),
+        roster=Roster(owner, RosterLimits(consumers=settings.siding_consumers), lives=presence.lives),
+        roll_call=RollCall(yard),
         stocktaking=Stocktaking(yard, room, metrics=metrics, random=random),
         metrics=metrics,
         clock=clock,
@@ -176,6 +176,7 @@ async def start(lifecycle: Lifecycle) -> None:
 
     await book.feed.loaded.wait()
     await keeper.look_first()
+    await frame.run_until_stopped("presence", presence.run)
     await _start_reapers(frame, bus, senders, (*consumers.values(), *written))
     await frame.run_until_stopped("ages", _ages(bus, senders, metrics, clock).run)
     for consumer in consumers.values():
@@ -214,7 +215,9 @@ def _ages(bus: Connection, kinds: Iterable[str], metrics: DeliveryMetrics, clock
     return OldestAges(bus, consumers, show, clock=clock)
 
 
-async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics) -> Iterable[PullConsumer]:
+async def _start_writers(
+    frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics, retention_days: int
+) -> Iterable[PullConsumer]:
     clock = frame.clock
     dead = PullConsumer(bus, DEADLETTER.name, DEAD_LETTER_WRITER.name, clock=clock, capacity=_PREFETCH)
     log = PullConsumer(bus, ATTEMPT.name, DELIVERY_LOG_WRITER.name, clock=clock, capacity=_PREFETCH)
@@ -222,6 +225,9 @@ async def _start_writers(frame: Frame, bus: Connection, pool: Pool, metrics: Del
     await frame.run_until_stopped("pull[delivery-log-writer]", log.run)
     await frame.run_until_stopped("write[dead_letter_messages]", dead_letter_writer(dead, pool, clock).run)
     await frame.run_until_stopped("write[delivery_log]", delivery_log_writer(log, pool, metrics, clock).run)
+    await frame.run_until_stopped(
+        "housekeeping", lambda: keep_up(lambda: prune(pool, older_than_days=retention_days), clock)
+    )
     return dead, log
 
 

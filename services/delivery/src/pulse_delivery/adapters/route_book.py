@@ -1,7 +1,7 @@
 """The routes as delivery knows them, with their secrets, kept in step with PostgreSQL."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,7 @@ class RouteBook:
         self._listing = for_delivery()
         self._destinations: dict[RouteId, Destination] = {}
         self._changed = asyncio.Condition()
+        self._on_change: list[Callable[[Collection[RouteId]], None]] = []
         self.feed = Feed(dsn, routes.CHANNEL, self._refresh, service="delivery", clock=clock)
 
     def get(self, route: RouteId, revision: int = 0) -> Destination | None:
@@ -73,17 +74,20 @@ class RouteBook:
             return None
         return self.get(route, revision)
 
-    async def changed(self) -> None:
-        """Wait for the next reading of the table."""
-        async with self._changed:
-            await self._changed.wait()
+    def on_change(self, callback: Callable[[Collection[RouteId]], None]) -> None:
+        """Call *callback* with the routes that a reading of the table has changed or brought."""
+        self._on_change.append(callback)
 
     async def _refresh(self, connection: Connection) -> None:
         await self.learn(await self._listing.refresh(connection))
 
     async def learn(self, listed: Iterable[routes.StoredRoute]) -> None:
         """Take *listed* for all routes that there are."""
+        known = self._destinations
         self._destinations = {stored.route.route_id: self._open(stored) for stored in listed}
+        changed = {route for route, found in self._destinations.items() if known.get(route) is not found}
+        for callback in self._on_change:
+            callback(changed)
         async with self._changed:
             self._changed.notify_all()
 

@@ -92,7 +92,7 @@ def _after_failure(
     if attempt.is_probe and failed.answered and attempt.answered_as_head >= HEAD_TRIES:
         return Shunt(reason="head_failed", rest_until=rest_until)
     pause = pause_s(attempt.failures + 1, policy, failed.retry_after_s, random)
-    paused = ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error)
+    paused = ProbeFailed(pause_until=now + timedelta(seconds=pause), error=failed.error, rest_until=rest_until)
     if attempt.is_probe:
         return paused
     return Shunt(reason="attempt_failed", rest_until=rest_until, failed=paused)

@@ -7,7 +7,7 @@ than it holds already: one tenant takes at most half of them, and a newcomer alw
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,10 +18,10 @@ from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import HeadTries, TurnListing
 
 _SILENT: Final = timedelta(seconds=0.7)
-"""Nobody pulls at a turn nor takes anything from it for this long: its owner is gone.
+"""The owner of a turn is silent, and nobody pulls at it nor takes anything from it, for this long: it is gone.
 
-Less than the shortest time between two looks, so that the second one always tells: with the pull request of a frozen
-process, which waits for two seconds, and two looks of 1.25 s at most a route is adopted within 5 s."""
+Less than the shortest time between two looks, so that the second one always tells: with two seconds of silence, or of
+the pull request of a frozen process, and two looks of 1.25 s at most a route is adopted within 5 s."""
 _STOOD_STILL: Final = timedelta(seconds=3)
 """Between two looks so far apart this process was frozen: what it saw before says nothing."""
 _WORTH_RETIRING: Final = timedelta(seconds=2)
@@ -92,8 +92,12 @@ class Plan:
 class Roster:
     """The turns of one process beside those of the others."""
 
-    def __init__(self, me: str, limits: RosterLimits | None = None) -> None:
+    def __init__(
+        self, me: str, limits: RosterLimits | None = None, *, lives: Callable[[str], bool] = lambda _owner: False
+    ) -> None:
+        """*lives* tells of another process whether it was heard of lately, so that its paused turns need no pulls."""
         self._me = me
+        self._lives = lives
         self._limits = limits or RosterLimits()
         self._silent_since: dict[tuple[str, tuple[int, int]], datetime] = {}
         """By consumer and its progress: a route's next turn is not taken for the one before."""
@@ -186,7 +190,7 @@ class Roster:
         silent = {
             (turn.name, turn.progress): address
             for address, turn in listed.items()
-            if address not in ours and not turn.is_pulled
+            if address not in ours and not (turn.is_pulled or self._lives(turn.owner))
         }
         known = self._silent_since if self._looked_at and now - self._looked_at < _STOOD_STILL else {}
         self._looked_at = now

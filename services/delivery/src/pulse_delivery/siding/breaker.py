@@ -19,7 +19,9 @@ _GROWTH: Final = (1, 4, 16)
 class TurnConsumers(Protocol):
     """The siding, as a breaker sees it. Every method may raise `ApiError` or `BusUnavailable`."""
 
-    async def open_turn(self, address: RouteAddress, state: TurnState) -> str | None:
+    async def open_turn(
+        self, address: RouteAddress, state: TurnState, paused_until: datetime | None = None
+    ) -> str | None:
         """Make the route's consumer and return its name, a new one each time; None when the route has one."""
         ...
 
@@ -70,9 +72,7 @@ class Breaker:
         if left_behind:
             # Whatever the other process had taken would be withheld for the rest of ack_wait.
             await self._siding.close_turn(left_behind)
-        self.consumer = await self._siding.open_turn(self._address, self._state(1))
-        if self.consumer and self.pause_until:
-            await self._siding.pause(self.consumer, self.pause_until)
+        self.consumer = await self._siding.open_turn(self._address, self._state(1), self.pause_until)
         return self.consumer is not None
 
     async def rest(self, until: datetime) -> None:
@@ -97,9 +97,14 @@ class Breaker:
             self._step, self._successes = self._step + 1, 0
             await self._change(min(_GROWTH[self._step], most))
 
-    async def trip(self, until: datetime, error: str) -> bool:
-        """Have the server pause the route; several failures at once are one: False for all but the first."""
+    async def trip(self, until: datetime, error: str, asked_until: datetime | None = None) -> bool:
+        """Have the server pause the route; several failures at once are one: False for all but the first.
+
+        Of these the latest moment before which the destination *asked* not to be tried holds.
+        """
         if self.pause_until is not None:
+            if asked_until and asked_until > self.pause_until:
+                await self.rest(asked_until)
             return False
         self.failures += 1
         self.pause_until, self._error, self._step = until, error, 0

@@ -1,13 +1,14 @@
 """Keeps the turns: looks about once a second at the siding and at all turns, and does what the roster says."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from pulse_bus.errors import BusError
 from pulse_bus.siding import Siding
+from pulse_contracts.ids import RouteId
 from pulse_contracts.subjects import RouteAddress
 from pulse_contracts.turns import TurnListing
 from pulse_delivery.adapters.route_book import RouteBook
@@ -15,6 +16,7 @@ from pulse_delivery.domain.roster import Plan, Roster, Serving, after_failure
 from pulse_delivery.domain.troubles import Troubles
 from pulse_delivery.siding.gate import FastLaneGate
 from pulse_delivery.siding.oldest import OldestWaiting
+from pulse_delivery.siding.roll_call import RollCall
 from pulse_delivery.siding.stocktaking import Stocktaking
 from pulse_delivery.siding.sweep import Left
 from pulse_delivery.siding.tools import TurnTools
@@ -40,6 +42,7 @@ class TurnKeeper:
         gate: FastLaneGate,
         *,
         roster: Roster,
+        roll_call: RollCall,
         stocktaking: Stocktaking,
         metrics: DeliveryMetrics,
         clock: Clock,
@@ -53,11 +56,14 @@ class TurnKeeper:
         self._metrics = metrics
         self._clock = clock
         self._roster = roster
+        self._roll_call = roll_call
         self._turns: dict[RouteAddress, Turn] = {}
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
         self._listed: Mapping[RouteAddress, TurnListing] = {}
         self._being_swept: set[RouteAddress] = set()
         self._oldest = OldestWaiting(siding, lambda address: book.is_parked(address.route), metrics, clock)
+        book.on_change(self._stir_edited)
+        tools.outage.on_end(self._stir_all)
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -75,6 +81,7 @@ class TurnKeeper:
     async def drain(self) -> None:
         """Start no turn any more and wait until those that run have finished what they have in flight."""
         self._tools.stopping.set()
+        self._stir_all()
         if self._tasks:
             await asyncio.wait(set(self._tasks.values()))
 
@@ -125,14 +132,17 @@ class TurnKeeper:
     async def _plan(self) -> Plan:
         # Before the listing is asked for: a turn that is being opened meanwhile need not be in it.
         mine = {
-            address: Serving(paused_until=turn.paused_until) for address, turn in self._turns.items() if turn.is_open
+            address: Serving(paused_until=turn.paused_until) for address, turn in self._turns.items() if turn.consumer
         }
-        listed = self._listed = await self._siding.turns()
+        listed = self._listed = await self._roll_call.turns(self._consumers)
         troubled = self._troubles.all()
         parked = {address for address in troubled if self._book.is_parked(address.route)}
         waiting = {address: count for address, count in troubled.items() if address not in parked}
         opening = [address for address in self._turns if address not in mine]
         return self._roster.plan(waiting, listed, mine, self._clock.now(), opening=opening, parked=parked)
+
+    def _consumers(self) -> Mapping[str, RouteAddress]:
+        return {turn.consumer: address for address, turn in self._turns.items() if turn.consumer}
 
     async def _carry_out(self, plan: Plan, group: asyncio.TaskGroup) -> None:
         self._troubles.crowd(plan.crowded)
@@ -179,6 +189,15 @@ class TurnKeeper:
             self._remember(address, turn)
             self._turns.pop(address, None)
             self._tasks.pop(address, None)
+
+    def _stir_edited(self, routes: Collection[RouteId]) -> None:
+        for address, turn in self._turns.items():
+            if address.route in routes:
+                turn.stir()
+
+    def _stir_all(self) -> None:
+        for turn in self._turns.values():
+            turn.stir()
 
     def _remember(self, address: RouteAddress, turn: Turn) -> None:
         if rest := turn.rest():

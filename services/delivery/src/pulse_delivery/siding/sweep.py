@@ -33,7 +33,7 @@ _FEW: Final = 16
 _AGAIN_S: Final = 1.0
 """Until the next sweep, if dead letters found no room."""
 _AT_LEAST_EVERY_S: Final = 15.0
-"""Somebody else may have removed the head."""
+"""The time of day may jump: what is too old is buried within a minute all the same."""
 
 
 class Left(Enum):
@@ -206,6 +206,11 @@ class TurnSweeps:
             if swept.left is not Left.OVERDUE:
                 break
         return self.took(stream_seq)
+
+    @property
+    def wait_s(self) -> float:
+        """In how long `in_pause` has something to do again."""
+        return max(0.0, self._next_s - self._clock.monotonic())
 
     def pause(self) -> None:
         """Begin a pause."""

@@ -25,6 +25,7 @@ from pulse_delivery.domain.decide import Attempt, decide, is_overdue, overdue, w
 from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.roster import Rest
 from pulse_delivery.siding.breaker import Breaker
+from pulse_delivery.siding.pauses import Pauses
 from pulse_delivery.siding.tools import TurnTools
 from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED, TURN_ADOPTED
 from pulse_runtime.logging import get_logger
@@ -36,8 +37,6 @@ _NEARLY_EMPTY_S: Final = 2.0
 """… unless these need longer than this for their permits: what gathers is held by the process."""
 _IDLE_CHECK_S: Final = 0.25
 _LOOK_S: Final = 1.0
-_A_MOMENT_S: Final = 1.0
-"""Most first pauses are shorter."""
 _REMADE_WITHIN_S: Final = 2.0
 """The jitter of turns whose consumers went all at once, with a restart of the server."""
 
@@ -51,7 +50,7 @@ class Turn:
         self._tools = tools
         self._left_behind = left_behind
         self._breaker = Breaker(address, tools.siding, rest=rest, now=tools.clock.now())
-        self._sweeps = tools.sweep.of_turn(address, self._breaker.heads)
+        self._pauses = Pauses(address, tools, self._breaker)
         self._in_flight: set[asyncio.Task[None]] = set()
         self._queue = asyncio.Lock()
         """Only the first of the messages that wait for a slot and a permit asks for them."""
@@ -65,9 +64,9 @@ class Turn:
         self._is_over = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether the route's consumer is there and ours."""
-        return self._breaker.consumer is not None
+    def consumer(self) -> str | None:
+        """The name of the route's consumer while it is there and ours."""
+        return self._breaker.consumer
 
     @property
     def paused_until(self) -> datetime | None:
@@ -86,6 +85,11 @@ class Turn:
     def leave(self, *, close: bool) -> None:
         """Have `run` return soon; with *close* the consumer goes too, without it is another's."""
         self._told_to_close = close
+        self.stir()
+
+    def stir(self) -> None:
+        """Have a pause looked at again: the route was edited, an outage has ended, or the process stops."""
+        self._pauses.stir()
 
     def rest(self) -> Rest | None:
         """Return what the next turn of the route has to know, None once there is nothing more to wait for."""
@@ -96,7 +100,8 @@ class Turn:
 
     async def run(self) -> None:
         """Serve the route. May raise `ApiError` or `BusUnavailable`: whoever keeps turns starts another."""
-        await self._wait_out_a_moment()
+        if not self._left_behind:
+            await self._pauses.sit_out_a_moment()
         if self._is_leaving() or not await self._breaker.open(self._left_behind):
             return
         consumer = self._tools.open_consumer(self._breaker.name)
@@ -112,15 +117,6 @@ class Turn:
         finally:
             self._stop_holding(recovered=False)
 
-    async def _wait_out_a_moment(self) -> None:
-        """Sit out next to nothing of a pause before there is a consumer: the server need not know of it."""
-        if self._breaker.pause_until is None or self._left_behind:
-            return
-        left_s = (self._breaker.pause_until - self._tools.clock.now()).total_seconds()
-        if left_s <= _A_MOMENT_S:
-            await self._tools.clock.sleep(max(left_s, 0.0))
-            self._breaker.pause_until = None
-
     async def _serve(self, consumer: PullConsumer, group: asyncio.TaskGroup) -> None:
         while not self._is_leaving():
             if trouble := consumer.trouble or self._trouble:
@@ -128,8 +124,8 @@ class Turn:
                 # Held in memory, it does not outlive a restart of the server. The messages do: begin again.
                 raise BusUnavailable(trouble)
             if self._tools.book.is_parked(self._address.route):
-                self.leave(close=True)
-                break
+                await self._park(consumer)
+                continue
             if (asked_until := self._tools.troubles.take_rest(self._address)) and not await self._rest(asked_until):
                 continue
             if self._breaker.pause_until:
@@ -143,9 +139,7 @@ class Turn:
                 return
             await self._wait_for_event(consumer)
         # An open pull request looks like life: for as long as the last attempt lasts, nobody would take the route over.
-        consumer.set_capacity(0)
-        await self._give_back(consumer)
-        await self._finish_in_flight()
+        await self._come_to_rest(consumer)
         if self._told_to_close:
             await self._close()
 
@@ -166,6 +160,21 @@ class Turn:
 
     def _is_leaving(self) -> bool:
         return self._tools.stopping.is_set() or self._told_to_close is not None
+
+    async def _park(self, consumer: PullConsumer) -> None:
+        """End the turn of a route that was disabled, unless it is enabled again by then: its breaker stays as it is."""
+        await self._come_to_rest(consumer)
+        if self._tools.book.is_parked(self._address.route):
+            self.leave(close=True)
+        else:
+            consumer.set_capacity(1)
+
+    async def _come_to_rest(self, consumer: PullConsumer) -> None:
+        """Take nothing any more, and let go of what is here."""
+        consumer.set_capacity(0)
+        await self._give_back(consumer)
+        await self._finish_in_flight()
+        await self._give_back(consumer)
 
     async def _finish_in_flight(self) -> None:
         """Let attempts come to their end: one that is cut off may have been delivered all the same.
@@ -190,7 +199,11 @@ class Turn:
     async def _wait_for_event(self, consumer: PullConsumer) -> None:
         """Wait until a message arrives, an attempt ends, or it is time to look whether anything is left."""
         if self._most_more <= 0:
+            # A probe may last as long as a deadline: what may not be tried beside it is not asked for.
+            consumer.set_capacity(0 if self._breaker.most_in_flight == 1 else 1)
             await asyncio.wait(set(self._in_flight), timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._most_more > 0:
+                consumer.set_capacity(1)
             return
         arrival = asyncio.ensure_future(consumer.arrival())
         try:
@@ -225,7 +238,7 @@ class Turn:
 
     async def _bury_overdue(self, message: Incoming, parcel: Parcel, route: Route) -> None:
         """Bury it, if nothing else is in flight with all that is too old: one by one a backlog would take hours."""
-        sweeps, is_alone = self._sweeps, self._breaker.most_in_flight == len(self._in_flight) == 1
+        sweeps, is_alone = self._pauses.sweeps, self._breaker.most_in_flight == len(self._in_flight) == 1
         if sweeps.took(message.stream_seq) or (is_alone and await sweeps.takes(message.stream_seq)):
             await message.ack()
         else:
@@ -274,9 +287,9 @@ class Turn:
                 else:
                     pause = timedelta(seconds=pause_s(self._breaker.failures + 1, route.policy, None, tools.random))
                     await self._fail(message, "no room at the tail", tools.clock.now() + pause)
-            case ProbeFailed(pause_until=until, error=error):
+            case ProbeFailed(pause_until=until, error=error, rest_until=asked_until):
                 await tools.settler.record(parcel, route, result)
-                await self._fail(message, error, until)
+                await self._fail(message, error, until, asked_until)
 
     async def _may_begin(self, message: Incoming, parcel: Parcel, destination: Destination) -> bool:
         """Take a slot, while no copy of the message is being attempted; False if nothing is to be begun any more."""
@@ -315,40 +328,25 @@ class Turn:
     def _is_nearly_empty(self, waiting: int) -> bool:
         return waiting <= _NEARLY_EMPTY and self._tools.gate.permit_wait_s(self._address, waiting) <= _NEARLY_EMPTY_S
 
-    async def _fail(self, message: Incoming, error: str, until: datetime) -> None:
+    async def _fail(self, message: Incoming, error: str, until: datetime, asked_until: datetime | None = None) -> None:
         """Have the server pause the route, then give the head back."""
         self._tools.metrics.probes_total.labels(result="failed").inc()
         self._stop_holding(recovered=False)
         until = self._tools.troubles.stretched(self._address, until, self._tools.clock.now())
-        if await self._breaker.trip(until, error):
+        if await self._breaker.trip(until, error, asked_until):
             self._succeeded_at = None
             _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
         await message.nak()
 
     async def _sit_out(self, consumer: PullConsumer) -> None:
-        """Wait for the end of the pause, dead-lettering what grows too old meanwhile; an edit of the route ends it."""
-        await self._finish_in_flight()
-        await self._give_back(consumer)
-        book, route, began = self._tools.book, self._address.route, self._tools.clock.monotonic()
-        revision = book.revision_of(route)
-        self._sweeps.pause()
-        while (
-            not self._is_leaving()
-            # With the end of an outage on this side everybody may be reached again, and nobody's failures count.
-            and not self._tools.outage.ended_since(self._address.kind, began)
-            and not (consumer.trouble or self._trouble)
-            and self._breaker.pause_until
-            and (left := (self._breaker.pause_until - self._tools.clock.now()).total_seconds()) > 0
-        ):
-            if not await self._sweeps.in_pause() or book.revision_of(route) != revision:
-                break
-            try:
-                async with asyncio.timeout(min(left, _LOOK_S)):
-                    await book.changed()
-            except TimeoutError:
-                continue
-        if not (self._is_leaving() or consumer.trouble or self._trouble):
+        await self._come_to_rest(consumer)
+        await self._pauses.sit_out(lambda: self._has_to_end(consumer))
+        if not self._has_to_end(consumer):
             await self._breaker.half_open(self._tools.clock.now())
+            consumer.set_capacity(1)
+
+    def _has_to_end(self, consumer: PullConsumer) -> bool:
+        return self._is_leaving() or bool(consumer.trouble or self._trouble)
 
     async def _is_done(self, consumer: PullConsumer) -> bool:
         """Close the turn if nothing of the route is left anywhere on this side."""

@@ -1,0 +1,91 @@
+"""A pause costs next to nothing while it lasts, and ends when something changes for its route, not for another."""
+
+from collections.abc import Generator
+from dataclasses import replace
+
+import pytest
+from one_process import LIMITED, ROUTE, OneProcess, one_process
+from whole_world import stored_routes
+
+from pulse_bus.siding import PULL_EXPIRES_S
+from pulse_contracts.outcome import Failed
+from pulse_contracts.routes import RoutePolicy
+from pulse_contracts.subjects import RouteAddress
+from pulse_delivery.siding.sweep import TurnSweeps
+
+PAUSE_S = 40.0
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that a pause looks about."""
+    made: list[None] = []
+    in_pause = TurnSweeps.in_pause
+
+    async def counted(self: TurnSweeps) -> bool:
+        made.append(None)
+        return await in_pause(self)
+
+    monkeypatch.setattr(TurnSweeps, "in_pause", counted)
+    return made
+
+
+@pytest.fixture
+def paused() -> Generator[OneProcess]:
+    """A process whose route has just begun a pause."""
+    with one_process() as one:
+        one.outcomes[1] = Failed(error="429", answered=True, retry_after_s=PAUSE_S)
+        one.put_aside(1, 2)
+        one.until(lambda: ROUTE in one.server.turns and one.server.turns[ROUTE].paused_until > one.loop.time())
+        yield one
+
+
+def _edit(one: OneProcess, address: RouteAddress) -> None:
+    routes = [
+        replace(stored, route=replace(stored.route, revision=stored.route.revision + (stored.route.address == address)))
+        for stored in stored_routes(RoutePolicy(), None)
+    ]
+    one.loop.create_task(one.process.book.learn(routes), context=one.process.owner.context)
+
+
+def test_a_pause_is_left_alone(paused: OneProcess, looks: list[None]) -> None:
+    paused.loop.advance(PULL_EXPIRES_S)
+    looks.clear()
+    paused.loop.advance(PAUSE_S - 2 * PULL_EXPIRES_S)
+    assert not paused.server.turns[ROUTE].is_pulled(paused.loop.time())
+    assert len(looks) <= 2, "more often than the head may have grown too old"
+    assert paused.tried() == [1]
+    paused.until(lambda: len(paused.begun) > 1)
+
+
+def test_an_edit_of_its_route_ends_a_pause_at_once(paused: OneProcess) -> None:
+    _edit(paused, ROUTE)
+    paused.until(lambda: len(paused.begun) > 1, 0.5)
+
+
+def test_an_edit_of_another_route_leaves_it_alone(paused: OneProcess, looks: list[None]) -> None:
+    paused.loop.advance(1.0)
+    looks.clear()
+    for _ in range(3):
+        _edit(paused, LIMITED)
+        paused.loop.advance(0.1)
+    assert not looks
+    assert paused.tried() == [1]
+
+
+def test_the_pause_of_a_failure_is_kept_though_the_route_was_parked_meanwhile() -> None:
+    with one_process() as one:
+        one.takes_s[1] = 5.0
+        one.outcomes[1] = Failed(error="429", answered=True, retry_after_s=PAUSE_S)
+        one.put_aside(1)
+        one.until(lambda: one.tried() == [1])
+        for is_enabled in (False, True):
+            routes = [
+                replace(stored, route=replace(stored.route, revision=2 + is_enabled, enabled=is_enabled))
+                for stored in stored_routes(RoutePolicy(), None)
+            ]
+            one.loop.create_task(one.process.book.learn(routes), context=one.process.owner.context)
+            one.loop.advance(1.5)
+        assert one.tried() == [1]
+        one.loop.advance(PAUSE_S - 5)
+        assert one.tried() == [1], "the pause was forgotten"
