@@ -340,11 +340,19 @@ async def _is_at_step(campaign: Campaign) -> bool:
     return any(turn.paused_until for turn in mine.values())
 
 
+def _is_served(turn: TurnListing) -> bool:
+    """Whether somebody pulls at it, tries something of it, or sits out its pause."""
+    taken, settled = turn.progress
+    return turn.is_pulled or taken > settled or turn.paused_until is not None
+
+
 async def _all_adopted(campaign: Campaign) -> bool:
     listed = await turns(campaign.pulse)
     theirs = campaign.victim.owner
     campaign.adopted = {
-        address: turn for address, turn in listed.items() if address in campaign.left and turn.owner != theirs
+        address: turn
+        for address, turn in listed.items()
+        if address in campaign.left and turn.owner != theirs and _is_served(turn)
     }
     campaign.adopted_after_s = time.monotonic() - campaign.struck_at
     return len(campaign.adopted) == len(campaign.left)

@@ -186,7 +186,7 @@ class PullsInMemory:
     def _refill(self) -> None:
         """Have a pull request open, if there is anything to ask for."""
         self._is_to_refill = False
-        if not self._runs:
+        if not self._runs or (not self._capacity and not self._is_open()):
             return
         if (consumer := self._find()) is None:
             self.trouble = f"{self.name}: the consumer is missing"

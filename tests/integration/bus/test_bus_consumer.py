@@ -2,6 +2,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from pulse_bus.api import api_request
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
@@ -107,6 +109,23 @@ async def test_a_consumer_that_rests_asks_for_nothing_and_takes_its_rest_for_no_
 
     assert [message.deliveries for message in await take(store, 3)] == [1, 1, 1]
     assert not task.done()
+
+
+async def test_what_is_held_while_nothing_more_is_asked_for_stays_ours(
+    bus: Bus, publisher: Publish, consumer: Pull
+) -> None:
+    await shorten_ack_wait(bus, 3)
+    ingest = await bus.connect("ingest")
+    await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
+    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=1, ack_wait_s=3)
+    [held] = await take(store, 1)
+    store.set_capacity(0)
+    replica, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=1, ack_wait_s=3)
+
+    with pytest.raises(TimeoutError):
+        await take(replica, 1, timeout_s=8)
+
+    assert not held.has_lapsed
 
 
 async def test_an_ack_is_the_end_of_a_message(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from pulse_bus.connection import Connection
-from pulse_bus.presence import SILENCE_S, Presence, is_heard
+from pulse_bus.presence import Presence, is_heard
 from pulse_contracts.subjects import ALIVE
 from pulse_testkit.background import running
 from pulse_testkit.clock import ManualClock
@@ -14,8 +14,8 @@ from pulse_testkit.nats import TESTER, Bus
 from pulse_testkit.proxy import TcpProxy
 
 
-def _stays() -> bool:
-    return False
+def _serves() -> bool:
+    return True
 
 
 @pytest.fixture
@@ -29,15 +29,22 @@ async def _until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def _pass(clock: ManualClock, beats: int) -> None:
+    for _ in range(beats):
+        await clock.until_sleeping(1)
+        await clock.advance(0.5)
+
+
 async def _beats(connection: Connection) -> asyncio.Queue[bytes]:
     beats = asyncio.Queue[bytes]()
     await connection.subscribe(ALIVE, lambda message: beats.put_nowait(message.data))
+    await connection.request("$JS.API.INFO", timeout_s=5)
     return beats
 
 
 async def test_a_replica_is_heard_until_it_falls_silent(bus: Bus, clock: ManualClock) -> None:
-    mine = Presence(await bus.connect("delivery"), "mine", clock, _stays)
-    theirs = Presence(await bus.connect("delivery"), "theirs", clock, _stays)
+    mine = Presence(await bus.connect("delivery"), "mine", clock, _serves)
+    theirs = Presence(await bus.connect("delivery"), "theirs", clock, _serves)
     beats = await _beats(await bus.connect(TESTER))
     async with running(mine.run()):
         await clock.until_sleeping(1)
@@ -50,41 +57,67 @@ async def test_a_replica_is_heard_until_it_falls_silent(bus: Bus, clock: ManualC
                 assert {await beats.get(), await beats.get()} == {b"mine", b"theirs"}
             assert mine.lives("theirs")
             assert not mine.lives("somebody")
-        await clock.advance(SILENCE_S + 0.1)
-        assert not mine.lives("theirs")
+        await _pass(clock, 4)
+        await _until(lambda: not mine.lives("theirs"))
 
 
-async def test_who_leaves_says_nothing_more(bus: Bus, clock: ManualClock) -> None:
-    is_leaving = asyncio.Event()
+async def test_who_does_not_serve_says_nothing(bus: Bus, clock: ManualClock) -> None:
+    serving, mine = [True], await bus.connect("delivery")
     beats = await _beats(await bus.connect(TESTER))
-    async with running(Presence(await bus.connect("delivery"), "mine", clock, is_leaving.is_set).run()):
+    presence = Presence(mine, "mine", clock, lambda: serving[0])
+    async with running(presence.run()):
         assert await beats.get() == b"mine"
-        is_leaving.set()
-        await clock.until_sleeping(1)
-        await clock.advance(10)
-        assert beats.empty()
+        serving[0] = False
+        await _pass(clock, 10)
+        await mine.publish(ALIVE, b"after all")
+        assert await beats.get() == b"after all"
+        assert not presence.is_deaf
+
+
+async def test_who_leaves_is_not_waited_for(bus: Bus, clock: ManualClock) -> None:
+    mine = Presence(await bus.connect("delivery"), "mine", clock, _serves)
+    theirs = Presence(await bus.connect("delivery"), "theirs", clock, _serves)
+    async with running(mine.run()), running(theirs.run()):
+        await clock.until_sleeping(2)
+        assert mine.lives("theirs")
+        await theirs.leave()
+        await _until(lambda: not mine.lives("theirs"))
+    assert clock.monotonic() == 0
+
+
+async def test_who_does_not_even_hear_itself_takes_nobody_for_dead(bus: Bus, clock: ManualClock) -> None:
+    async with TcpProxy(bus.nats.port) as proxy:
+        mine = Presence(await bus.connect("delivery", port=proxy.port), "mine", clock, _serves)
+        async with running(mine.run()):
+            await clock.until_sleeping(1)
+            proxy.blackhole()
+            await _pass(clock, 10)
+            assert mine.is_deaf
+            assert mine.lives("theirs")
+            proxy.heal()
+            await _until(lambda: not mine.is_deaf)
+            assert not mine.lives("theirs")
 
 
 async def test_everybody_has_time_to_speak_after_a_start_and_after_a_break(bus: Bus, clock: ManualClock) -> None:
     async with TcpProxy(bus.nats.port) as proxy:
         connection = await bus.connect("delivery", port=proxy.port)
-        mine = Presence(connection, "mine", clock, _stays)
+        mine = Presence(connection, "mine", clock, _serves)
         async with running(mine.run()):
-            await clock.until_sleeping(1)
             assert mine.lives("somebody")
-            await clock.advance(SILENCE_S)
-            assert not mine.lives("somebody")
+            await _pass(clock, 4)
+            await _until(lambda: not mine.lives("somebody"))
             proxy.reset()
             await _until(lambda: connection.reconnects)
             assert mine.lives("somebody")
-            await clock.advance(SILENCE_S)
-            assert not mine.lives("somebody")
+            await _pass(clock, 4)
+            await _until(lambda: not mine.lives("somebody"))
 
 
 async def test_whoever_asks_hears_a_replica_that_lives(bus: Bus, clock: ManualClock) -> None:
     asking = await bus.connect("control")
     assert not await is_heard(asking, "mine")
-    async with running(Presence(await bus.connect("delivery"), "mine", clock, _stays).run()):
+    async with running(Presence(await bus.connect("delivery"), "mine", clock, _serves).run()):
         await clock.until_sleeping(1)
         hearing = asyncio.create_task(is_heard(asking, "mine"))
         while not hearing.done():

@@ -1,8 +1,10 @@
 import asyncio
 import gzip
+from contextlib import AsyncExitStack
+from itertools import pairwise
 
 import pytest
-from egress_receivers import OK, Peer, answering, loopback_engine, post, receiving
+from egress_receivers import OK, Peer, Script, answering, loopback_engine, post, receiving
 
 from pulse_egress.engine import HttpLimits
 from pulse_egress.errors import ConnectFailed, ConnectFailure, HeaderRefused
@@ -165,3 +167,27 @@ async def test_no_header_reaches_the_wire_that_would_change_the_request(header: 
         with pytest.raises(HeaderRefused):
             await post(engine, receiver.url(), headers=dict([header]))
     assert receiver.contacts == 0
+
+
+async def test_idle_connections_are_closed_as_their_times_come_not_all_at_once() -> None:
+    count, apart_s, closed = 8, 0.2, asyncio.Queue[float]()
+
+    def used_at(nth: int) -> Script:
+        async def answer(peer: Peer) -> None:
+            await peer.request()
+            await asyncio.sleep(nth * apart_s)
+            await peer.send(OK)
+            await peer.until_closed()
+            closed.put_nowait(asyncio.get_running_loop().time())
+
+        return answer
+
+    async with AsyncExitStack() as stack:
+        receivers = [await stack.enter_async_context(receiving(used_at(nth))) for nth in range(count)]
+        engine = await stack.enter_async_context(loopback_engine(limits=HttpLimits(idle_s=2.0)))
+        await asyncio.gather(*(post(engine, receiver.url()) for receiver in receivers))
+        async with asyncio.timeout(10):
+            times = [await closed.get() for _ in receivers]
+
+    gaps = [after - before for before, after in pairwise(times)]
+    assert sum(gap > apart_s / 2 for gap in gaps) > count / 2

@@ -1,13 +1,16 @@
 """A breaker grows on successes that came after its pause, not on those from before it."""
 
-from datetime import timedelta
+import asyncio
+from datetime import datetime, timedelta
 
+import pytest
 from joint_broker import Broker, at
 from joint_process import done
 from siding_in_memory import SidingInMemory
 
 from pulse_contracts.ids import RouteId, TenantId
 from pulse_contracts.subjects import RouteAddress
+from pulse_contracts.turns import TurnState
 from pulse_delivery.siding.breaker import Breaker
 
 ROUTE = RouteAddress(kind="webhook", tenant=TenantId("t"), route=RouteId("r"))
@@ -38,3 +41,36 @@ def test_of_failures_at_once_the_latest_moment_that_was_asked_for_holds() -> Non
     assert breaker.pause_until == at(8)
     assert broker.turns[ROUTE].paused_until == (at(8) - at(0)).total_seconds()
     assert breaker.failures == 1
+
+
+async def _both(breaker: Breaker, told: asyncio.Event) -> None:
+    first = asyncio.create_task(breaker.trip(at(5), "503"))
+    await asyncio.sleep(0)
+    await breaker.trip(at(8), "429", at(8))
+    told.set()
+    await first
+
+
+@pytest.mark.parametrize("late", ["change_turn", "pause"])
+def test_the_server_is_told_of_the_longer_pause_whatever_is_late(late: str) -> None:
+    told, broker, waited = asyncio.Event(), Broker(0), list[str]()
+
+    class Late(SidingInMemory):
+        async def change_turn(self, address: RouteAddress, name: str, state: TurnState) -> None:
+            await self._wait("change_turn")
+            await super().change_turn(address, name, state)
+
+        async def pause(self, name: str, until: datetime) -> None:
+            await self._wait("pause")
+            await super().pause(name, until)
+
+        async def _wait(self, request: str) -> None:
+            if request == late and not waited:
+                waited.append(request)
+                await told.wait()
+
+    breaker = Breaker(ROUTE, Late(broker, "me", lambda: 0.0), rest=None, now=at(0))
+    done(breaker.open(None))
+    asyncio.run(_both(breaker, told))
+    assert waited
+    assert broker.turns[ROUTE].paused_until == (at(8) - at(0)).total_seconds()

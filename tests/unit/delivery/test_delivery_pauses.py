@@ -8,7 +8,7 @@ from one_process import LIMITED, ROUTE, OneProcess, one_process
 from whole_world import stored_routes
 
 from pulse_bus.siding import PULL_EXPIRES_S
-from pulse_contracts.outcome import Failed
+from pulse_contracts.outcome import Delivered, Failed
 from pulse_contracts.routes import RoutePolicy
 from pulse_contracts.subjects import RouteAddress
 from pulse_delivery.siding.sweep import TurnSweeps
@@ -58,6 +58,16 @@ def test_a_pause_is_left_alone(paused: OneProcess, looks: list[None]) -> None:
     paused.until(lambda: len(paused.begun) > 1)
 
 
+def test_nothing_is_asked_for_that_may_not_be_tried_beside_a_probe() -> None:
+    with one_process() as one:
+        one.takes_s[1] = 8.0
+        one.put_aside(1, 2)
+        one.until(lambda: one.tried() == [1])
+        one.loop.advance(2 * PULL_EXPIRES_S)
+        assert not one.server.turns[ROUTE].is_pulled(one.loop.time())
+        one.until(lambda: one.tried() == [1, 2], 5)
+
+
 def test_an_edit_of_its_route_ends_a_pause_at_once(paused: OneProcess) -> None:
     _edit(paused, ROUTE)
     paused.until(lambda: len(paused.begun) > 1, 0.5)
@@ -71,6 +81,34 @@ def test_an_edit_of_another_route_leaves_it_alone(paused: OneProcess, looks: lis
         paused.loop.advance(0.1)
     assert not looks
     assert paused.tried() == [1]
+
+
+def test_an_edit_while_the_others_in_flight_come_to_their_end_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    with one_process() as one:
+        one.takes_s.update({2: 0.2, 3: 5.0})
+        one.outcomes[2] = Failed(error="429", answered=True, retry_after_s=PAUSE_S)
+        one.put_aside(*range(1, 5))
+        one.until(lambda: {2, 3} <= set(one.tried()))
+        turn = one.process.turns[ROUTE]
+        one.until(lambda: turn.paused_until)
+        monkeypatch.setitem(one.outcomes, 2, Delivered())
+        _edit(one, ROUTE)
+        one.until(lambda: one.tried().count(2) > 1, 6)
+
+
+def test_the_end_of_an_outage_on_this_side_ends_a_pause(paused: OneProcess) -> None:
+    outage = paused.process.keeper._tools.outage  # pyright: ignore[reportPrivateUsage] - an outage of all would need ten routes
+    paused.loop.advance(1.0)
+    outage._ended_at[ROUTE.kind] = paused.loop.time()  # pyright: ignore[reportPrivateUsage] - see above
+    for callback in outage._on_end:  # pyright: ignore[reportPrivateUsage] - see above
+        callback()
+    paused.until(lambda: len(paused.begun) > 1, 0.5)
+
+
+def test_a_process_that_stops_does_not_wait_for_the_ends_of_pauses(paused: OneProcess) -> None:
+    draining = paused.loop.create_task(paused.process.keeper.drain(), context=paused.process.owner.context)
+    paused.until(draining.done, 0.5)
+    assert ROUTE in paused.server.turns, "whoever comes next keeps the pause"
 
 
 def test_the_pause_of_a_failure_is_kept_though_the_route_was_parked_meanwhile() -> None:

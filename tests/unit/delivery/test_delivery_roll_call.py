@@ -59,6 +59,11 @@ def test_names_are_enough_while_all_turns_are_ours(calls: Calls) -> None:
         await calls.mine.close_turn(next(iter(calls.consumers)))
         assert await calls.owners() == {}
 
+        await calls.open_mine()
+        await calls.owners()
+        calls.consumers = {}
+        assert await calls.owners() == {MINE: "me"}, "what this process left behind is listed till it is gone"
+
     asyncio.run(play())
     assert not calls.mine.listed
 

@@ -103,7 +103,7 @@ def test_a_turn_counts_only_when_nothing_is_on_its_way_to_the_siding(monkeypatch
         one.loop.advance(0.3)
         one.ended[2].set()
         one.until(lambda: len(one.begun) > 2)
-        assert asked
+        one.until(lambda: asked)
         assert not any(asked)
 
 

@@ -23,6 +23,7 @@ BURIED_WITHIN_S: Final = 60.0
 _READ_WITHIN_S: Final = 0.5
 _LANE_EMPTIES_WITHIN_S: Final = 3.0
 """What waits in a lane has been taken up: it is tried, or goes to the siding when its lane is stuck."""
+_BURIED_AFTER_WAKING_S: Final = 20.0
 _CLOSED_WITHIN_S: Final = 7.0
 """A look of the turn, a deadline, and the look that clears what nobody serves."""
 
@@ -149,7 +150,7 @@ class Operator:
         latest = at(now - route.policy.max_age_s - BURIED_WITHIN_S)
         if (
             route.enabled_at > latest
-            or self._nobody_until > now - BURIED_WITHIN_S
+            or self._nobody_until > now - _BURIED_AFTER_WAKING_S
             or not any(True for _ in self._world.awake())
         ):
             return

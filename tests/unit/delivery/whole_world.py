@@ -50,6 +50,8 @@ SICK: Final = ROUTES[1]
 SICKLY: Final = ("busy", "busy", "dead", "asks")
 MOODS: Final = ("well", "well", "busy", "busy", "dead", "asks", "gone", HANGS)
 PATIENCE_S: Final = 120.0
+CLEARED_WITHIN_S: Final = 5.0
+"""What a process left behind of a route of which nothing waits any more."""
 
 
 class World:
@@ -259,15 +261,17 @@ class World:
         self.operator.enable_all()
         self.mood = dict.fromkeys(ROUTES, "well")
         end = self.loop.time() + PATIENCE_S
-        while self._left():
-            assert self.loop.time() < end, f"{self._left()} wait for ever"
+        while self._is_anything_left():
+            assert self.loop.time() < end, f"{self.server.waiting()} and {sorted(self.server.delivery)} wait for ever"
+            self._advance(0.5)
+        end = self.loop.time() + CLEARED_WITHIN_S
+        while self.server.turns:
+            assert self.loop.time() < end, f"{self.server.turns} was left"
             self._advance(0.5)
 
-    def _left(self) -> list[object]:
-        """Return what has not come to its end: of processes, messages, and consumers that nobody needs."""
-        server = self.server
-        busy = [process.name for process in self.processes if process.turns or process.fast_lane.unsettled]
-        return [*busy, *server.delivery, *server.waiting(), *server.turns]
+    def _is_anything_left(self) -> bool:
+        is_busy = any(process.turns or process.fast_lane.unsettled for process in self.processes)
+        return bool(is_busy or self.server.delivery or self.server.waiting())
 
 
 class _Destinations:

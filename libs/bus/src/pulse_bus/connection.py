@@ -33,6 +33,9 @@ class _PersistentClient(Client):
     a PONG comes for somebody who has given up waiting for it.
     """
 
+    is_ending = False
+    """It is being closed, and does not reconnect any more."""
+
     async def _process_pong(self) -> None:
         pongs = cast("list[asyncio.Future[bool]]", self._pongs)
         if pongs and pongs[0].done():
@@ -45,15 +48,25 @@ class _PersistentClient(Client):
         else:
             await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
 
+    async def _process_op_err(self, e: Exception) -> None:
+        if not self.is_ending:
+            await super()._process_op_err(e)
+
     async def _connect_to_server(self, s: Srv) -> None:
         # Before Python 3.12 `wait_for` swallows a cancellation that meets an answer, and the loops that call this try
         # for ever: at a start that was given up, and after a `close`.
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise asyncio.CancelledError
+        self._heed_cancellation()
         await super()._connect_to_server(s)
+        self._heed_cancellation()
+
+    def _heed_cancellation(self) -> None:
+        task = asyncio.current_task()
+        if self.is_ending or (task and task.cancelling()):
+            raise asyncio.CancelledError
 
     async def stop_reconnecting(self) -> None:
         """Cancel an attempt under way and wait for its end, as `close` does not: it may have let the client back in."""
+        self.is_ending = True
         if (attempt := self._reconnection_task) and not attempt.done():
             attempt.cancel()
             await asyncio.wait([attempt])

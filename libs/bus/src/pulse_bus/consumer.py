@@ -153,7 +153,7 @@ class PullConsumer:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_TICK_S if may_come else self._next_hold_s()):
                         await self._changed.wait()
-                if not may_come:
+                if not (may_come or self._buffer):
                     # However long it took: nothing was sent here meanwhile.
                     self._alive_at = self._clock.monotonic()
         finally:
@@ -242,6 +242,9 @@ class PullConsumer:
             return
         self.trouble = None
         self._held.add(delivery)
+        if not self._pulls:
+            # What was asked for before a break: whoever rests has to signal for it from now on.
+            self._changed.set()
         self._buffer.append(delivery)
         self._buffered_bytes += len(delivery.data)
         self._count_one(len(delivery.data))

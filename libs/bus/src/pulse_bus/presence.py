@@ -11,62 +11,92 @@ from nats.aio.msg import Msg
 
 from pulse_bus.connection import Connection
 from pulse_bus.errors import BusUnavailable
-from pulse_contracts.subjects import ALIVE
+from pulse_contracts.subjects import ALIVE, LEAVING
 from pulse_runtime.clock import Clock
 from pulse_runtime.logging import get_logger
 
 _log = get_logger(__name__)
 _BEAT_S: Final = 0.5
 _HEARD_WITHIN_S: Final = 3 * _BEAT_S
-SILENCE_S: Final = 2.0
+SILENCE_S: Final = 1.75
 """Who was not heard for so long does not live, as far as the others know."""
 
 
 class Presence:
     """Tells the others that *owner* lives, and hears whether they do."""
 
-    def __init__(self, connection: Connection, owner: str, clock: Clock, is_leaving: Callable[[], bool]) -> None:
-        """A process that *is_leaving* keeps silent: the others may take over what it serves."""
+    def __init__(self, connection: Connection, owner: str, clock: Clock, serves: Callable[[], bool]) -> None:
+        """A process keeps silent while it does not do what others could take over: *serves* tells."""
         self._connection = connection
         self._owner = owner
         self._clock = clock
-        self._is_leaving = is_leaving
+        self._serves = serves
+        self._said_alive = False
         self._heard_at: dict[str, float] = {}
         self._listening_since = clock.monotonic()
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether not even this process hears itself, though it has had time to: then it knows nothing of anybody."""
+        return self._said_alive and not self._hears(self._owner)
+
     def lives(self, owner: str) -> bool:
         """Whether that process lives, as far as can be known here: it does until it had time to say so."""
-        heard_at = self._heard_at.get(owner, self._listening_since)
-        return self._clock.monotonic() - max(heard_at, self._listening_since) < SILENCE_S
+        return self.is_deaf or self._hears(owner)
 
     async def run(self) -> None:
         """Beat and listen until cancelled."""
         self._connection.on_reconnect(self._listen_anew)
         try:
             await self._connection.subscribe(ALIVE, self._hear)
+            await self._connection.subscribe(LEAVING, self._hear_goodbye)
             self._listen_anew()
             while True:
-                if not self._is_leaving():
-                    await self._beat()
+                await self._beat()
                 self._forget_the_dead()
                 await self._clock.sleep(_BEAT_S)
         finally:
             self._connection.off_reconnect(self._listen_anew)
 
+    async def leave(self) -> None:
+        """Have the others take over at once."""
+        await self._say(LEAVING)
+
     async def _beat(self) -> None:
+        self._said_alive = self._serves()
+        if self._said_alive:
+            await self._say(ALIVE)
+
+    async def _say(self, subject: str) -> None:
         try:
-            await self._connection.publish(ALIVE, self._owner.encode())
+            await self._connection.publish(subject, self._owner.encode())
         except BusUnavailable as exc:
-            _log.debug("beat_unsent", error=str(exc))
+            _log.debug("presence_unsent", error=str(exc))
 
     def _hear(self, message: Msg) -> None:
-        self._heard_at[message.data.decode(errors="replace")] = self._clock.monotonic()
+        self._heard_at[_owner(message)] = self._clock.monotonic()
+
+    def _hear_goodbye(self, message: Msg) -> None:
+        self._heard_at[_owner(message)] = float("-inf")
+
+    def _hears(self, owner: str) -> bool:
+        heard_at = self._heard_at.get(owner, self._listening_since)
+        return self._clock.monotonic() - heard_at < SILENCE_S
 
     def _listen_anew(self) -> None:
-        self._listening_since = self._clock.monotonic()
+        now = self._clock.monotonic()
+        # Who was silent before goes on being it.
+        self._heard_at = {owner: now if self._hears(owner) else float("-inf") for owner in self._heard_at}
+        self._listening_since = now
 
     def _forget_the_dead(self) -> None:
-        self._heard_at = {owner: at for owner, at in self._heard_at.items() if self.lives(owner)}
+        """Forget who was silent before it could have been forgotten for not having been heard yet."""
+        if self._clock.monotonic() - self._listening_since >= SILENCE_S:
+            self._heard_at = {owner: at for owner, at in self._heard_at.items() if self._hears(owner)}
+
+
+def _owner(message: Msg) -> str:
+    return message.data.decode(errors="replace")
 
 
 async def is_heard(connection: Connection, owner: str) -> bool:
@@ -74,7 +104,7 @@ async def is_heard(connection: Connection, owner: str) -> bool:
     heard = asyncio.Event()
 
     def on_beat(message: Msg) -> None:
-        if message.data == owner.encode():
+        if _owner(message) == owner:
             heard.set()
 
     subscription = await connection.subscribe(ALIVE, on_beat)

@@ -30,6 +30,10 @@ ALIVE: Final = "turn.alive"
 """Where the replicas of delivery tell each other that they live; in no stream."""
 
 
+LEAVING: Final = "turn.leaving"
+"""Where one of them says that it serves no turn any more."""
+
+
 def dead_letter(tenant: TenantId, route: RouteId) -> str:
     return f"deadletter.{encode_token(tenant)}.{encode_token(route)}"
 
@@ -53,6 +57,10 @@ class RouteAddress:
     kind: str
     tenant: TenantId
     route: RouteId
+
+    def __hash__(self) -> int:
+        # A route has one address, and its string keeps its hash: thousands of them are looked up each second.
+        return hash(self.route)
 
 
 def parse_route_address(subject: str) -> RouteAddress:

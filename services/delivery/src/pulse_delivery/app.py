@@ -21,6 +21,7 @@ from pulse_bus.reaper import Reaper
 from pulse_bus.service import open_bus
 from pulse_bus.siding import PULL_EXPIRES_S, TURN_ACK_WAIT_S, Siding
 from pulse_contracts.kinds import installed_kinds
+from pulse_contracts.subjects import ALIVE
 from pulse_contracts.topology import (
     ATTEMPT,
     DEAD_LETTER_WRITER,
@@ -28,6 +29,7 @@ from pulse_contracts.topology import (
     DELIVERY,
     DELIVERY_LOG_WRITER,
     SIDING,
+    StreamSpec,
     deliver_consumer,
 )
 from pulse_delivery.adapters.attempt_spans import AttemptSpans
@@ -92,19 +94,17 @@ async def start(lifecycle: Lifecycle) -> None:
     settings = load_settings(DeliverySettings)
     frame = await Frame.open("delivery", settings, lifecycle)
     clock, health = frame.clock, frame.health
-    metrics, bus_metrics = DeliveryMetrics(frame.registry), BusMetrics(frame.registry)
-    limits = _limits(settings)
-    metrics.slots.set(limits.slots)
+    metrics = DeliveryMetrics(frame.registry)
+    limits = _limits(settings, metrics)
 
     bus = await open_bus(frame, settings)
     dsn = settings.database_url.get_secret_value()
     pool = await frame.enter("pool", open_pool(dsn, service="delivery"))
     written = await _start_writers(frame, bus, pool, metrics, settings.delivery_log_retention_days)
-    siding = Publisher(bus, SIDING.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
-    dead_letters = Publisher(bus, DEADLETTER.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
-    records = Publisher(bus, ATTEMPT.name, clock=clock, metrics=bus_metrics, linger_s=_UNHURRIED_S)
-    for publisher, stream in ((siding, SIDING), (dead_letters, DEADLETTER), (records, ATTEMPT)):
-        await frame.run_until_stopped(f"commit[{stream.name}]", publisher.run)
+    bus_metrics = BusMetrics(frame.registry)
+    siding = await _start_publisher(frame, bus, SIDING, bus_metrics)
+    dead_letters = await _start_publisher(frame, bus, DEADLETTER, bus_metrics)
+    records = await _start_publisher(frame, bus, ATTEMPT, bus_metrics)
 
     book = RouteBook(dsn, _key_ring(settings), clock)
     await frame.run_until_stopped("routes", book.feed.run)
@@ -160,7 +160,7 @@ async def start(lifecycle: Lifecycle) -> None:
             bus, SIDING.name, name, clock=clock, capacity=1, ack_wait_s=TURN_ACK_WAIT_S, expires_s=PULL_EXPIRES_S
         ),
     )
-    presence = Presence(bus, owner, clock, tools.stopping.is_set)
+    presence = Presence(bus, owner, clock, lambda: keeper.serves)
     keeper = TurnKeeper(
         yard,
         troubles,
@@ -176,7 +176,7 @@ async def start(lifecycle: Lifecycle) -> None:
 
     await book.feed.loaded.wait()
     await keeper.look_first()
-    await frame.run_until_stopped("presence", presence.run)
+    await _start_presence(frame, presence)
     await _start_reapers(frame, bus, senders, (*consumers.values(), *written))
     await frame.run_until_stopped("ages", _ages(bus, senders, metrics, clock).run)
     for consumer in consumers.values():
@@ -190,10 +190,16 @@ async def start(lifecycle: Lifecycle) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_s):
                 await asyncio.gather(fast_lane.drain(), keeper.drain())
+        await presence.leave()
         _log.info(DELIVERY_WORKERS_STOPPED, left_in_streams=fast_lane.unsettled)
 
     lifecycle.on_stop("drain", drain, settings.drain_s + 2)
     frame.started()
+
+
+async def _start_presence(frame: Frame, presence: Presence) -> None:
+    await frame.run_until_stopped("presence", presence.run)
+    frame.health.register("presence", lambda: f"does not hear itself on {ALIVE}" if presence.is_deaf else None)
 
 
 async def _start_reapers(frame: Frame, bus: Connection, kinds: Iterable[str], others: Iterable[PullConsumer]) -> None:
@@ -215,6 +221,12 @@ def _ages(bus: Connection, kinds: Iterable[str], metrics: DeliveryMetrics, clock
     return OldestAges(bus, consumers, show, clock=clock)
 
 
+async def _start_publisher(frame: Frame, bus: Connection, stream: StreamSpec, metrics: BusMetrics) -> Publisher:
+    publisher = Publisher(bus, stream.name, clock=frame.clock, metrics=metrics, linger_s=_UNHURRIED_S)
+    await frame.run_until_stopped(f"commit[{stream.name}]", publisher.run)
+    return publisher
+
+
 async def _start_writers(
     frame: Frame, bus: Connection, pool: Pool, metrics: DeliveryMetrics, retention_days: int
 ) -> Iterable[PullConsumer]:
@@ -231,7 +243,7 @@ async def _start_writers(
     return dead, log
 
 
-def _limits(settings: DeliverySettings) -> LaneLimits:
+def _limits(settings: DeliverySettings, metrics: DeliveryMetrics) -> LaneLimits:
     slots = settings.delivery_worker_count
     if slots < _FEW_SLOTS:
         _log.warning(
@@ -244,6 +256,7 @@ def _limits(settings: DeliverySettings) -> LaneLimits:
     if limits.slots < slots:
         replicas = settings.delivery_replicas
         _log.info("delivery_worker_count_bounded", wanted=slots, slots=limits.slots, replicas=replicas)
+    metrics.slots.set(limits.slots)
     return limits
 
 

@@ -81,7 +81,7 @@ class Breaker:
         if self._step:
             self._step = 0
             await self._change(1)
-        await self._siding.pause(self.name, self.pause_until)
+        await self._tell_pause()
 
     def note_success(self) -> None:
         self.failures, self._error = 0, ""
@@ -109,7 +109,7 @@ class Breaker:
         self.failures += 1
         self.pause_until, self._error, self._step = until, error, 0
         await self._change(1)
-        await self._siding.pause(self.name, until)
+        await self._tell_pause()
         return True
 
     async def half_open(self, now: datetime) -> None:
@@ -135,6 +135,13 @@ class Breaker:
             error=self._error,
             heads=self.heads.all(),
         )
+
+    async def _tell_pause(self) -> None:
+        """Have the server keep the pause as it is: it may become longer while one request is on its way."""
+        told = None
+        while self.pause_until and told != self.pause_until:
+            told = self.pause_until
+            await self._siding.pause(self.name, told)
 
     async def _change(self, in_flight: int) -> None:
         await self._siding.change_turn(self._address, self.name, self._state(in_flight))

@@ -28,6 +28,8 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
+_BLIND_S: Final = 5.0
+"""Who has not been able to look for so long cannot keep turns."""
 
 
 class TurnKeeper:
@@ -59,11 +61,18 @@ class TurnKeeper:
         self._roll_call = roll_call
         self._turns: dict[RouteAddress, Turn] = {}
         self._tasks: dict[RouteAddress, asyncio.Task[None]] = {}
+        self._looked_at = float("-inf")
         self._listed: Mapping[RouteAddress, TurnListing] = {}
         self._being_swept: set[RouteAddress] = set()
         self._oldest = OldestWaiting(siding, lambda address: book.is_parked(address.route), metrics, clock)
         book.on_change(self._stir_edited)
         tools.outage.on_end(self._stir_all)
+
+    @property
+    def serves(self) -> bool:
+        """Whether what this process holds is in good hands."""
+        stops = self._tools.stopping.is_set()
+        return not stops and self._clock.monotonic() - self._looked_at < _BLIND_S
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -115,6 +124,7 @@ class TurnKeeper:
             await self._read()
             plan = await self._plan()
             await self._carry_out(plan, group)
+            self._looked_at = self._clock.monotonic()
             await self._oldest.measure(self._troubles.all())
             await self._stocktaking.sample()
         except BusError as exc:

@@ -22,7 +22,14 @@ class Pauses:
         self._tools = tools
         self._breaker = breaker
         self._stirred = asyncio.Event()
+        self._began, self._revision = 0.0, 0
+        self.begin()
         self.sweeps: TurnSweeps = tools.sweep.of_turn(address, breaker.heads)
+
+    def begin(self) -> None:
+        """Note that a pause begins, before anything is awaited for it: an edit of the route from now on ends it."""
+        self._began = self._tools.clock.monotonic()
+        self._revision = self._tools.book.revision_of(self._address.route)
 
     def stir(self) -> None:
         """Look again: the route was edited, an outage has ended, or the turn has to go."""
@@ -36,21 +43,23 @@ class Pauses:
 
     async def sit_out(self, is_called_off: Callable[[], bool]) -> None:
         """Wait for the end of the pause; an edit of the route ends it too. May raise what `Sweep.page` raises."""
-        tools, began = self._tools, self._tools.clock.monotonic()
-        revision = tools.book.revision_of(self._address.route)
         self.sweeps.pause()
-        while (
-            not is_called_off()
-            # With the end of an outage on this side everybody may be reached again, and nobody's failures count.
-            and not tools.outage.ended_since(self._address.kind, began)
-            and (left_s := self._left_s()) > 0
-        ):
+        while not is_called_off() and self._lasts():
             self._stirred.clear()
-            if not await self.sweeps.in_pause() or tools.book.revision_of(self._address.route) != revision:
+            if not await self.sweeps.in_pause() or is_called_off() or not self._lasts():
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(left_s, self.sweeps.wait_s)):
+                async with asyncio.timeout(min(self._left_s(), self.sweeps.wait_s)):
                     await self._stirred.wait()
+
+    def _lasts(self) -> bool:
+        tools, route = self._tools, self._address.route
+        return (
+            self._left_s() > 0
+            and tools.book.revision_of(route) == self._revision
+            # With the end of an outage on this side everybody may be reached again, and nobody's failures count.
+            and not tools.outage.ended_since(self._address.kind, self._began)
+        )
 
     def _left_s(self) -> float:
         until = self._breaker.pause_until

@@ -32,7 +32,8 @@ _FEW: Final = 16
 """Removed one by one: a purge would have the server forget what was given back of the others, until `ack_wait`."""
 _AGAIN_S: Final = 1.0
 """Until the next sweep, if dead letters found no room."""
-_AT_LEAST_EVERY_S: Final = 15.0
+_SHORT_PAUSE_S: Final = 5.0
+_AT_LEAST_EVERY_S: Final = 45.0
 """The time of day may jump: what is too old is buried within a minute all the same."""
 
 
@@ -213,8 +214,8 @@ class TurnSweeps:
         return max(0.0, self._next_s - self._clock.monotonic())
 
     def pause(self) -> None:
-        """Begin a pause."""
-        self._next_s = self._clock.monotonic()
+        """Begin a pause. The probe that ends a short one meets what a sweep would bury."""
+        self._next_s = self._clock.monotonic() + _SHORT_PAUSE_S
 
     async def in_pause(self) -> bool:
         """Sweep page after page when the head grows too old, not at each look; returns whether anything may be left."""

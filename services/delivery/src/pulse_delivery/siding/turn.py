@@ -26,8 +26,9 @@ from pulse_delivery.domain.parcel import Parcel
 from pulse_delivery.domain.roster import Rest
 from pulse_delivery.siding.breaker import Breaker
 from pulse_delivery.siding.pauses import Pauses
+from pulse_delivery.siding.recovery import report_recovery
 from pulse_delivery.siding.tools import TurnTools
-from pulse_runtime.events import ROUTE_PAUSED, ROUTE_RECOVERED, ROUTE_TROUBLED, TURN_ADOPTED
+from pulse_runtime.events import ROUTE_PAUSED, ROUTE_TROUBLED, TURN_ADOPTED
 from pulse_runtime.logging import get_logger
 
 _log = get_logger(__name__)
@@ -55,6 +56,8 @@ class Turn:
         self._queue = asyncio.Lock()
         """Only the first of the messages that wait for a slot and a permit asks for them."""
         self._finishing = False
+        self._expects_one = True
+        """Whether the server was asked for a message just now: while it is on its way nothing is to be asked."""
         self._holding = False
         self._succeeded_at: float | None = None
         self._told_to_close: bool | None = None
@@ -150,6 +153,7 @@ class Turn:
 
     async def _rest(self, until: datetime) -> bool:
         """Pause as the destination asked; False if the server does not do it."""
+        self._pauses.begin()
         try:
             await self._breaker.rest(until)
         except BusError as exc:
@@ -226,7 +230,8 @@ class Turn:
             return
         destination = await self._tools.book.wait_for(self._address.route, parcel.revision)
         if destination is None:
-            await self._fail(message, "the route is not known here yet", self._tools.clock.now() + timedelta(seconds=5))
+            until = self._tools.clock.now() + timedelta(seconds=5)
+            await self._fail(message, "the route is not known here yet", until)
         elif self._tools.attempts.was_delivered(parcel):
             await message.ack()
         elif destination.route.deleted:
@@ -333,6 +338,8 @@ class Turn:
         self._tools.metrics.probes_total.labels(result="failed").inc()
         self._stop_holding(recovered=False)
         until = self._tools.troubles.stretched(self._address, until, self._tools.clock.now())
+        if self._breaker.pause_until is None:
+            self._pauses.begin()
         if await self._breaker.trip(until, error, asked_until):
             self._succeeded_at = None
             _log.info(ROUTE_PAUSED, route_id=self._address.route, until=until.isoformat(), error=error)
@@ -344,6 +351,7 @@ class Turn:
         if not self._has_to_end(consumer):
             await self._breaker.half_open(self._tools.clock.now())
             consumer.set_capacity(1)
+            self._expects_one = True
 
     def _has_to_end(self, consumer: PullConsumer) -> bool:
         return self._is_leaving() or bool(consumer.trouble or self._trouble)
@@ -351,7 +359,8 @@ class Turn:
     async def _is_done(self, consumer: PullConsumer) -> bool:
         """Close the turn if nothing of the route is left anywhere on this side."""
         tools = self._tools
-        if self._in_flight or consumer.buffered or tools.troubles.is_shunting(self._address):
+        if self._in_flight or consumer.buffered or tools.troubles.is_shunting(self._address) or self._expects_one:
+            self._expects_one = False
             return False
         waiting = await tools.siding.waiting_of(self._address)
         if waiting:
@@ -364,22 +373,8 @@ class Turn:
         # If one more came while the turn was being closed, whoever keeps turns opens another.
         if not tools.troubles.is_shunting(self._address):
             self._stop_holding(recovered=True)
-            self._report_recovery()
+            report_recovery(self._address, self._breaker.since, self._succeeded_at, tools.metrics, tools.clock)
         return True
-
-    def _report_recovery(self) -> None:
-        """Say how long the route was troubled, and how long its backlog took from the first success on."""
-        clock = self._tools.clock
-        troubled_s = (clock.now() - self._breaker.since).total_seconds()
-        recovery_s = 0.0 if self._succeeded_at is None else clock.monotonic() - self._succeeded_at
-        self._tools.metrics.recovery_seconds.observe(recovery_s)
-        _log.info(
-            ROUTE_RECOVERED,
-            route_id=self._address.route,
-            tenant_id=self._address.tenant,
-            troubled_s=round(troubled_s, 3),
-            recovery_s=round(recovery_s, 3),
-        )
 
     def _hold(self) -> None:
         self._holding = True
