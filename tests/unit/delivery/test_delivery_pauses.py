@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 from one_process import LIMITED, ROUTE, OneProcess, one_process
-from whole_world import stored_routes
+from whole_world import standing, stored_routes
 
 from pulse_bus.siding import PULL_EXPIRES_S
+from pulse_contracts import headers
 from pulse_contracts.outcome import Delivered, Failed
 from pulse_contracts.routes import RoutePolicy
 from pulse_contracts.subjects import RouteAddress
@@ -66,6 +67,13 @@ def test_nothing_is_asked_for_that_may_not_be_tried_beside_a_probe() -> None:
         one.loop.advance(2 * PULL_EXPIRES_S)
         assert not one.server.turns[ROUTE].is_pulled(one.loop.time())
         one.until(lambda: one.tried() == [1, 2], 5)
+
+
+def test_what_is_too_old_is_buried_though_its_revision_of_the_route_is_not_known_here() -> None:
+    with one_process() as one:
+        old = standing(ROUTE, 1, one.loop.time() - RoutePolicy().max_age_s - 1)
+        one.server.put_aside(ROUTE, replace(old, headers={**old.headers, headers.ROUTE_REVISION: "2"}))
+        one.until(lambda: one.server.dead == {1: "max_age"}, 15)
 
 
 def test_an_edit_of_its_route_ends_a_pause_at_once(paused: OneProcess) -> None:

@@ -55,14 +55,17 @@ class _PersistentClient(Client):
     async def _connect_to_server(self, s: Srv) -> None:
         # Before Python 3.12 `wait_for` swallows a cancellation that meets an answer, and the loops that call this try
         # for ever: at a start that was given up, and after a `close`.
-        self._heed_cancellation()
-        await super()._connect_to_server(s)
-        self._heed_cancellation()
-
-    def _heed_cancellation(self) -> None:
-        task = asyncio.current_task()
-        if self.is_ending or (task and task.cancelling()):
+        if self._is_given_up():
             raise asyncio.CancelledError
+        await super()._connect_to_server(s)
+        if self._is_given_up():
+            if self._transport is not None:
+                self._transport.close()
+            raise asyncio.CancelledError
+
+    def _is_given_up(self) -> bool:
+        task = asyncio.current_task()
+        return self.is_ending or (task is not None and task.cancelling() > 0)
 
     async def stop_reconnecting(self) -> None:
         """Cancel an attempt under way and wait for its end, as `close` does not: it may have let the client back in."""
@@ -261,6 +264,7 @@ async def _close(client: _PersistentClient) -> None:
                 await client.flush()
         except (nats.errors.Error, TimeoutError, OSError) as exc:
             _log.warning("nats_flush_failed", error=repr(exc))
+            client.forget_unsent()
     if not client.is_connected:
         client.forget_unsent()
     await client.close()

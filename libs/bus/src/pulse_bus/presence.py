@@ -18,6 +18,7 @@ from pulse_runtime.logging import get_logger
 _log = get_logger(__name__)
 _BEAT_S: Final = 0.5
 _HEARD_WITHIN_S: Final = 3 * _BEAT_S
+_REMEMBERED_S: Final = 60.0
 SILENCE_S: Final = 1.75
 """Who was not heard for so long does not live, as far as the others know."""
 
@@ -31,7 +32,7 @@ class Presence:
         self._owner = owner
         self._clock = clock
         self._serves = serves
-        self._said_alive = False
+        self._said_alive = self._has_left = False
         self._heard_at: dict[str, float] = {}
         self._listening_since = clock.monotonic()
 
@@ -59,11 +60,12 @@ class Presence:
             self._connection.off_reconnect(self._listen_anew)
 
     async def leave(self) -> None:
-        """Have the others take over at once."""
+        """Say nothing more, and have the others take over at once: this process has nothing in hand any more."""
+        self._has_left = True
         await self._say(LEAVING)
 
     async def _beat(self) -> None:
-        self._said_alive = self._serves()
+        self._said_alive = self._serves() and not self._has_left
         if self._said_alive:
             await self._say(ALIVE)
 
@@ -77,7 +79,7 @@ class Presence:
         self._heard_at[_owner(message)] = self._clock.monotonic()
 
     def _hear_goodbye(self, message: Msg) -> None:
-        self._heard_at[_owner(message)] = float("-inf")
+        self._heard_at[_owner(message)] = self._clock.monotonic() - SILENCE_S
 
     def _hears(self, owner: str) -> bool:
         heard_at = self._heard_at.get(owner, self._listening_since)
@@ -85,14 +87,17 @@ class Presence:
 
     def _listen_anew(self) -> None:
         now = self._clock.monotonic()
-        # Who was silent before goes on being it.
-        self._heard_at = {owner: now if self._hears(owner) else float("-inf") for owner in self._heard_at}
+        could_hear_until = self._heard_at.get(self._owner, now)
+        # Who was silent before the break goes on being it; the others have time to speak.
+        self._heard_at = {
+            owner: now if could_hear_until - heard_at < SILENCE_S else heard_at
+            for owner, heard_at in self._heard_at.items()
+        }
         self._listening_since = now
 
     def _forget_the_dead(self) -> None:
-        """Forget who was silent before it could have been forgotten for not having been heard yet."""
-        if self._clock.monotonic() - self._listening_since >= SILENCE_S:
-            self._heard_at = {owner: at for owner, at in self._heard_at.items() if self._hears(owner)}
+        long_ago = self._clock.monotonic() - _REMEMBERED_S
+        self._heard_at = {owner: heard_at for owner, heard_at in self._heard_at.items() if heard_at > long_ago}
 
 
 def _owner(message: Msg) -> str:

@@ -46,7 +46,7 @@ class TurnListing:
     owner: str
     """The process that made it."""
     is_pulled: bool
-    """Whether pull requests wait at its consumer: then the owner lives. A turn that pauses makes none."""
+    """Whether pull requests wait at its consumer: then the owner lives. A turn that pauses or probes makes none."""
     progress: tuple[int, int] = (0, 0)
     """How much was taken from it and acknowledged: while that grows the owner lives, though nobody pulls just now."""
     failures: int = 0

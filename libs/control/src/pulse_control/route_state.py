@@ -65,7 +65,7 @@ async def route_state(bus: Connection, route: Route) -> RouteState:
 
 
 async def _served_by(bus: Connection, turn: Mapping[str, Any], owner: str | None) -> str | None:
-    # A turn that pauses pulls nothing.
+    # A turn that pauses, or tries its only probe, pulls nothing.
     return owner if owner and (turn.get("num_waiting") or await is_heard(bus, owner)) else None
 
 

@@ -20,8 +20,8 @@ from pulse_contracts.turns import HeadTries, TurnListing
 _SILENT: Final = timedelta(seconds=0.7)
 """The owner of a turn is silent, and nobody pulls at it nor takes anything from it, for this long: it is gone.
 
-Less than the shortest time between two looks, so that the second one always tells: with two seconds of silence, or of
-the pull request of a frozen process, and two looks of 1.25 s at most a route is adopted within 5 s."""
+Less than the shortest time between two looks, so that the second one always tells: with 1.75 s of silence, or
+two of the pull request of a frozen process, and two looks of 1.25 s at most a route is adopted within 5 s."""
 _STOOD_STILL: Final = timedelta(seconds=3)
 """Between two looks so far apart this process was frozen: what it saw before says nothing."""
 _WORTH_RETIRING: Final = timedelta(seconds=2)

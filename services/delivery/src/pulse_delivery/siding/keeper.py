@@ -28,8 +28,8 @@ from pulse_runtime.metrics import DeliveryMetrics
 
 _log = get_logger(__name__)
 _LOOK_S: Final = 1.0
-_BLIND_S: Final = 5.0
-"""Who has not been able to look for so long cannot keep turns."""
+_BLIND_S: Final = 15.0
+"""Who has not been able to look for so long, three answers of the server, cannot keep turns."""
 
 
 class TurnKeeper:
@@ -71,8 +71,7 @@ class TurnKeeper:
     @property
     def serves(self) -> bool:
         """Whether what this process holds is in good hands."""
-        stops = self._tools.stopping.is_set()
-        return not stops and self._clock.monotonic() - self._looked_at < _BLIND_S
+        return self._clock.monotonic() - self._looked_at < _BLIND_S
 
     async def run(self) -> None:
         """Keep turns until cancelled, which ends them; their consumers stay for whoever comes next."""
@@ -123,8 +122,8 @@ class TurnKeeper:
         try:
             await self._read()
             plan = await self._plan()
-            await self._carry_out(plan, group)
             self._looked_at = self._clock.monotonic()
+            await self._carry_out(plan, group)
             await self._oldest.measure(self._troubles.all())
             await self._stocktaking.sample()
         except BusError as exc:

@@ -230,8 +230,7 @@ class Turn:
             return
         destination = await self._tools.book.wait_for(self._address.route, parcel.revision)
         if destination is None:
-            until = self._tools.clock.now() + timedelta(seconds=5)
-            await self._fail(message, "the route is not known here yet", until)
+            await self._wait_for_revision(message, parcel)
         elif self._tools.attempts.was_delivered(parcel):
             await message.ack()
         elif destination.route.deleted:
@@ -240,6 +239,13 @@ class Turn:
             await self._bury_overdue(message, parcel, destination.route)
         else:
             await self._attempt(message, parcel, destination)
+
+    async def _wait_for_revision(self, message: Incoming, parcel: Parcel) -> None:
+        now, known = self._tools.clock.now(), self._tools.book.get(self._address.route)
+        if known and is_overdue(parcel.routed_at, known.route, now):
+            await self._bury_overdue(message, parcel, known.route)
+        else:
+            await self._fail(message, "the route is not known here yet", now + timedelta(seconds=5))
 
     async def _bury_overdue(self, message: Incoming, parcel: Parcel, route: Route) -> None:
         """Bury it, if nothing else is in flight with all that is too old: one by one a backlog would take hours."""
