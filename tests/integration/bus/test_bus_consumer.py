@@ -1,49 +1,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import pytest
+from bus_pulling import Info, Publish, Pull, is_pending, messages, take, until
 
 from pulse_bus.api import api_request
 from pulse_bus.consumer import PullConsumer
 from pulse_bus.incoming import Incoming
 from pulse_bus.outgoing import Outgoing
 from pulse_bus.provision import consumer_config
-from pulse_bus.publisher import Publisher
 from pulse_contracts.topology import ACK_WAIT_S, STORE
 from pulse_runtime.clock import SystemClock
 from pulse_testkit.clock import ManualClock
 from pulse_testkit.nats import Bus
 from pulse_testkit.proxy import TcpProxy
-
-Publish = Callable[..., Awaitable[Publisher]]
-Pull = Callable[..., Awaitable[tuple[PullConsumer, asyncio.Task[None]]]]
-Info = Callable[[str, str], Awaitable[dict[str, Any]]]
-
-
-def messages(count: int, *, prefix: str = "m") -> list[Outgoing]:
-    return [Outgoing(subject="telemetry.acme.d1.t", data=b"x", message_id=f"{prefix}{n}") for n in range(count)]
-
-
-async def take(consumer: PullConsumer, count: int, *, timeout_s: float = 10.0) -> list[Incoming]:
-    taken: list[Incoming] = []
-    async with asyncio.timeout(timeout_s):
-        while len(taken) < count:
-            taken += await consumer.take(count - len(taken))
-    return taken
-
-
-async def shorten_ack_wait(bus: Bus, seconds: float) -> None:
-    config = consumer_config(STORE) | {"ack_wait": int(seconds * 1e9)}
-    body = {"stream_name": "TELEMETRY", "config": config, "action": "update"}
-    await api_request(bus.control, "CONSUMER.CREATE.TELEMETRY.store.telemetry.>", body)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float = 10.0) -> None:
-    """Ask the server again and again: it does not tell by itself."""
-    async with asyncio.timeout(timeout_s):
-        while not await condition():
-            pass
 
 
 async def test_messages_come_in_the_order_of_the_stream(bus: Bus, publisher: Publish, consumer: Pull) -> None:
@@ -69,12 +38,12 @@ async def test_no_more_messages_wait_unread_than_the_capacity(
     store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=10)
 
     await (await publisher(ingest, "TELEMETRY")).publish(*messages(100))
-    await until(lambda: _is_pending(consumer_info, 10))
+    await until(lambda: is_pending(consumer_info, 10))
     await until(_async(lambda: store.buffered == 10))
     await take(store, 4)
     assert (await consumer_info("TELEMETRY", "store"))["num_ack_pending"] == 10, "refills only at half"
     await take(store, 2)
-    await until(lambda: _is_pending(consumer_info, 16))
+    await until(lambda: is_pending(consumer_info, 16))
 
 
 async def test_a_capacity_of_zero_stops_pulling(
@@ -96,38 +65,6 @@ async def test_a_capacity_of_zero_stops_pulling(
     assert len(await take(store, 5)) == 5
 
 
-async def test_a_consumer_that_rests_asks_for_nothing_and_takes_its_rest_for_no_standstill(
-    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
-) -> None:
-    clock, ingest = ManualClock(), await bus.connect("ingest")
-    store, task = await consumer(ingest, "TELEMETRY", "store", capacity=0, clock=clock)
-    await (await publisher(ingest, "TELEMETRY")).publish(*messages(3))
-    await clock.advance(ACK_WAIT_S + 1)
-    assert (await consumer_info("TELEMETRY", "store"))["num_waiting"] == 0
-
-    store.set_capacity(10)
-
-    assert [message.deliveries for message in await take(store, 3)] == [1, 1, 1]
-    assert not task.done()
-
-
-async def test_what_is_held_while_nothing_more_is_asked_for_stays_ours(
-    bus: Bus, publisher: Publish, consumer: Pull
-) -> None:
-    await shorten_ack_wait(bus, 3)
-    ingest = await bus.connect("ingest")
-    await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
-    store, _ = await consumer(ingest, "TELEMETRY", "store", capacity=1, ack_wait_s=3)
-    [held] = await take(store, 1)
-    store.set_capacity(0)
-    replica, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=1, ack_wait_s=3)
-
-    with pytest.raises(TimeoutError):
-        await take(replica, 1, timeout_s=8)
-
-    assert not held.has_lapsed
-
-
 async def test_an_ack_is_the_end_of_a_message(
     bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
 ) -> None:
@@ -138,11 +75,11 @@ async def test_an_ack_is_the_end_of_a_message(
     for message in await take(store, 3):
         await message.ack()
 
-    await until(lambda: _is_pending(consumer_info, 0))
+    await until(lambda: is_pending(consumer_info, 0))
     assert (await consumer_info("TELEMETRY", "store"))["ack_floor"]["stream_seq"] == 3
 
 
-async def test_a_message_given_back_comes_again_at_once(bus: Bus, publisher: Publish, consumer: Pull) -> None:
+async def test_a_message_given_back_comes_again__async(bus: Bus, publisher: Publish, consumer: Pull) -> None:
     ingest = await bus.connect("ingest")
     await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
     store, _ = await consumer(ingest, "TELEMETRY", "store")
@@ -166,38 +103,6 @@ async def test_a_message_given_back_with_a_delay_comes_after_it(bus: Bus, publis
 
     await take(store, 1, timeout_s=3)
     assert clock.monotonic() - started >= 0.28
-
-
-async def test_messages_are_held_beyond_ack_wait_however_long_the_work_takes(
-    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
-) -> None:
-    await shorten_ack_wait(bus, 2.4)  # the signals go out once a second
-    ingest = await bus.connect("ingest")
-    await (await publisher(ingest, "TELEMETRY")).publish(*messages(2))
-    store, _ = await consumer(ingest, "TELEMETRY", "store", ack_wait_s=2.4)
-
-    [message, _unread] = await take(store, 1), store.buffered
-    await SystemClock().sleep(4)  # no clock of ours moves the server's
-    await message[0].ack()
-
-    info = await consumer_info("TELEMETRY", "store")
-    assert (info["num_redelivered"], store.buffered) == (0, 1)
-
-
-async def test_a_message_that_nobody_holds_goes_to_another_after_ack_wait(
-    bus: Bus, publisher: Publish, consumer: Pull
-) -> None:
-    await shorten_ack_wait(bus, 0.5)
-    ingest, replica = await bus.connect("ingest"), await bus.connect("ingest")
-    await (await publisher(ingest, "TELEMETRY")).publish(*messages(1))
-    dying, task = await consumer(ingest, "TELEMETRY", "store", ack_wait_s=0.5)
-    await take(dying, 1)
-
-    task.cancel()
-    heir, _ = await consumer(replica, "TELEMETRY", "store")
-
-    [again] = await take(heir, 1)
-    assert again.deliveries == 2
 
 
 async def test_a_consumer_that_stops_gives_back_at_once_what_nobody_took(
@@ -284,10 +189,6 @@ async def test_two_replicas_share_the_messages(bus: Bus, publisher: Publish, con
     assert {message.stream_seq for message in (*first, *second)} == set(range(1, 41))
 
 
-async def _is_pending(consumer_info: Info, count: int) -> bool:
-    return (await consumer_info("TELEMETRY", "store"))["num_ack_pending"] == count
-
-
 async def _has_trouble(consumer: PullConsumer) -> bool:
     await asyncio.sleep(0.02)
     return consumer.trouble is not None
@@ -322,45 +223,6 @@ async def test_nothing_that_arrives_while_a_consumer_stops_waits_for_ack_wait(
     heir, _ = await consumer(await bus.connect("ingest"), "TELEMETRY", "store", capacity=1000)
 
     assert len(await take(heir, 600 - taken, timeout_s=5)) == 600 - taken
-
-
-async def test_a_process_that_stood_still_leaves_to_others_what_it_held(
-    bus: Bus, publisher: Publish, consumer: Pull, consumer_info: Info
-) -> None:
-    ingest, clock = await bus.connect("ingest"), ManualClock()
-    await (await publisher(ingest, "TELEMETRY")).publish(*messages(3))
-    store, _ = await consumer(ingest, "TELEMETRY", "store", clock=clock)
-    given_back, done = await take(store, 2)
-    await until(_async(lambda: store.buffered == 1))
-
-    await clock.advance(ACK_WAIT_S)
-
-    assert store.take_now(1) == []
-    assert given_back.has_lapsed
-    await given_back.nak()
-    await done.ack()
-    await until(lambda: _is_pending(consumer_info, 2))
-    assert (await consumer_info("TELEMETRY", "store"))["num_redelivered"] == 0
-
-
-async def test_what_arrives_as_a_process_wakes_may_be_as_old_as_its_sleep(
-    bus: Bus, publisher: Publish, consumer: Pull
-) -> None:
-    ingest, clock = await bus.connect("ingest"), ManualClock()
-    committer = await publisher(ingest, "TELEMETRY")
-    store, _ = await consumer(ingest, "TELEMETRY", "store", clock=clock)
-    await committer.publish(*messages(1))
-    await take(store, 1)
-
-    await clock.advance(ACK_WAIT_S)
-    await committer.publish(*messages(1, prefix="late"))
-    await until(_async(lambda: store.buffered == 1))
-    assert store.take_now(1) == []
-
-    await clock.advance(1)
-    await committer.publish(*messages(1, prefix="later"))
-    [fresh] = await take(store, 1)
-    assert not fresh.has_lapsed
 
 
 def _async(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
@@ -406,7 +268,7 @@ async def test_no_room_for_the_largest_message_stops_the_pulling(bus: Bus, publi
     assert store.promised[0] <= 3
 
 
-async def test_what_the_server_refuses_is_not_asked_for_again_at_once(bus: Bus, consumer: Pull) -> None:
+async def test_what_the_server_refuses_is_not_asked_for_again__async(bus: Bus, consumer: Pull) -> None:
     ingest, clock = await bus.connect("ingest"), ManualClock()
     body = {"stream_name": "TELEMETRY", "config": {**consumer_config(STORE), "max_batch": 1}, "action": "update"}
     await api_request(bus.control, "CONSUMER.CREATE.TELEMETRY.store.telemetry.>", body)

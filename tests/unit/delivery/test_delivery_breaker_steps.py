@@ -43,17 +43,9 @@ def test_of_failures_at_once_the_latest_moment_that_was_asked_for_holds() -> Non
     assert breaker.failures == 1
 
 
-async def _both(breaker: Breaker, told: asyncio.Event) -> None:
-    first = asyncio.create_task(breaker.trip(at(5), "503"))
-    await asyncio.sleep(0)
-    await breaker.trip(at(8), "429", at(8))
-    told.set()
-    await first
-
-
 @pytest.mark.parametrize("late", ["change_turn", "pause"])
 def test_the_server_is_told_of_the_longer_pause_whatever_is_late(late: str) -> None:
-    told, broker, waited = asyncio.Event(), Broker(0), list[str]()
+    waits, told, broker = asyncio.Event(), asyncio.Event(), Broker(0)
 
     class Late(SidingInMemory):
         async def change_turn(self, address: RouteAddress, name: str, state: TurnState) -> None:
@@ -65,12 +57,18 @@ def test_the_server_is_told_of_the_longer_pause_whatever_is_late(late: str) -> N
             await super().pause(name, until)
 
         async def _wait(self, request: str) -> None:
-            if request == late and not waited:
-                waited.append(request)
+            if request == late and not waits.is_set():
+                waits.set()
                 await told.wait()
+
+    async def fail_twice() -> None:
+        first = asyncio.create_task(breaker.trip(at(5), "503"))
+        await waits.wait()
+        await breaker.trip(at(8), "429", at(8))
+        told.set()
+        await first
 
     breaker = Breaker(ROUTE, Late(broker, "me", lambda: 0.0), rest=None, now=at(0))
     done(breaker.open(None))
-    asyncio.run(_both(breaker, told))
-    assert waited
+    asyncio.run(fail_twice())
     assert broker.turns[ROUTE].paused_until == (at(8) - at(0)).total_seconds()

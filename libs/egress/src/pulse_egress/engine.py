@@ -250,4 +250,4 @@ async def _tidy(connector: TCPConnector) -> None:
     """
     while True:
         await asyncio.sleep(_TIDY_S)
-        connector._cleanup()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - its interval is the age itself
+        connector._cleanup()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no public call closes what is idle
